@@ -1,0 +1,144 @@
+"""Names of slices: their order, their numbers, and the gaps in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from wkdask.errors import InputError
+
+MISSING = ("zeros", "repeat", "ignore")
+_NUMBER = re.compile(r"(\d+)")
+
+
+def natural_order(names: Sequence[str]) -> list[str]:
+    """Sort names the way people count: slice_2 before slice_10.
+
+    Examples
+    --------
+    >>> natural_order(["s10.tif", "s2.tif", "s1.tif"])
+    ['s1.tif', 's2.tif', 's10.tif']
+    """
+    from natsort import natsorted
+
+    return list(natsorted(sorted(names)))
+
+
+def varying_numbers(names: Sequence[str]) -> list[int] | None:
+    """Return the one number in which the names differ, or None where there is no such number.
+
+    Parameters
+    ----------
+    names
+        File names without folders; extensions may differ in case.
+
+    Returns
+    -------
+    list of int or None
+        One number a name, in the order of the names.
+
+    Examples
+    --------
+    >>> varying_numbers(["a3_x_007.tif", "a3_x_009.tif"])
+    [7, 9]
+    >>> varying_numbers(["a.tif", "b.tif"]) is None
+    True
+    """
+    split = [_NUMBER.split(name.rpartition(".")[0] or name) for name in names]
+    texts, numbers = split[0][::2], [[int(part) for part in parts[1::2]] for parts in split]
+    if len(names) < 2 or any(parts[::2] != texts for parts in split):
+        return None
+    columns = [column for column in zip(*numbers, strict=True) if len(set(column)) > 1]
+    if len(columns) == 1:
+        return list(columns[0])
+    if not columns and numbers[0]:  # names differ in leading zeros only
+        return [row[-1] for row in numbers]
+    return None
+
+
+def place_slices(names: Sequence[str], missing: str | None) -> tuple[tuple[int, ...] | range, tuple[str, ...]]:
+    """Decide which slice stands at which z.
+
+    Parameters
+    ----------
+    names
+        File names in natural order.
+    missing
+        None: a gap in the numbering is an error. "zeros": empty planes stand there. "repeat": the slice before
+        does. "ignore": the slices follow each other without gaps.
+
+    Returns
+    -------
+    plan : sequence of int
+        For each z the index of the name, or -1 for zeros.
+    notes : tuple of str
+        What was decided.
+
+    Raises
+    ------
+    InputError
+        If numbers are missing or double.
+
+    Examples
+    --------
+    >>> place_slices(["s1.tif", "s2.tif", "s4.tif"], "zeros")
+    ((0, 1, -1, 2), ('slice 3 is missing and stands as zeros',))
+    """
+    numbers = varying_numbers(names)
+    if numbers is None:
+        return range(len(names)), ()
+    _refuse_doubles(names, numbers)
+    gap_count = numbers[-1] - numbers[0] + 1 - len(numbers)
+    if gap_count == 0:
+        return range(len(names)), ()
+    gaps = _named_gaps(numbers, gap_count)
+    plural = gap_count > 1
+    if missing is None:
+        raise InputError(
+            f"The numbers of {len(names)} slices from '{names[0]}' to '{names[-1]}' leave gaps: {gaps} "
+            f"{'are' if plural else 'is'} missing. Add the files, or say how to fill the gaps: missing=\"zeros\" or \"repeat\" "
+            '(or "ignore", if the slices follow each other without gaps).'
+        )
+    subject = f"slice{'s' if plural else ''} {gaps} {'are' if plural else 'is'} missing"
+    if missing == "ignore":
+        return range(len(names)), (f"{subject}; the slices after follow without a gap",)
+    if gap_count > max(1000, 10 * len(names)):
+        raise InputError(
+            f"The numbers of the slices '{names[0]}' to '{names[-1]}' leave {gap_count} gaps between {len(names)} slices, "
+            'too many to be filled. Number the files anew, or give missing="ignore".'
+        )
+    return _filled(numbers, missing), (f"{subject} and stand{'' if plural else 's'} as {_filling(missing)}",)
+
+
+def _filling(missing: str) -> str:
+    return "zeros" if missing == "zeros" else "a copy of the slice before"
+
+
+def _filled(numbers: Sequence[int], missing: str) -> tuple[int, ...]:
+    plan: list[int] = []
+    for index, number in enumerate(numbers):
+        gap = number - numbers[index - 1] - 1 if index else 0
+        plan += [-1 if missing == "zeros" else index - 1] * gap
+        plan.append(index)
+    return tuple(plan)
+
+
+def _named_gaps(numbers: Sequence[int], count: int, most: int = 5) -> str:
+    """Name the first few missing numbers and say how many more there are."""
+    named: list[str] = []
+    for before, after in zip(numbers, numbers[1:], strict=False):
+        named += [str(number) for number in range(before + 1, min(after, before + 1 + most - len(named)))]
+        if len(named) >= most:
+            break
+    return ", ".join(named) + (f" and {count - len(named)} more" if count > len(named) else "")
+
+
+def _refuse_doubles(names: Sequence[str], numbers: list[int]) -> None:
+    for index in range(1, len(numbers)):
+        if numbers[index] == numbers[index - 1]:
+            raise InputError(
+                f"The slices '{names[index - 1]}' and '{names[index]}' have the same number {numbers[index]}; each slice must "
+                "have its own. Remove or rename one of them."
+            )
+        if numbers[index] < numbers[index - 1]:
+            raise InputError(f"The slices '{names[index - 1]}' and '{names[index]}' are not in the order of their numbers.")

@@ -1,0 +1,105 @@
+"""PNG, JPEG, BMP and GIF, decoded by pillow a page at a time."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from wkdask.errors import CorruptImageError, UnsupportedImageDataError
+from wkdask.images.picture import LARGEST_RATIO, Form
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL import Image
+
+MODES = {"L": (1, "uint8"), "RGB": (3, "uint8"), "I;16": (1, "uint16")}
+WITH_ALPHA = ("LA", "RGBA", "PA", "La", "RGBa")
+
+
+@dataclass(frozen=True, slots=True)
+class PillowPicture:
+    """A parsed picture of one page; it can only be decoded as a whole."""
+
+    path: str
+    form: Form
+    pages: int = 1
+    notes: tuple[str, ...] = ()
+
+    @property
+    def row_step(self) -> int:
+        """Rows that are decoded together: all."""
+        return self.form.height
+
+    def read(self, descriptor: int, page: int, rows: tuple[int, int], out: NDArray[Any]) -> None:
+        """Fill ``out[y, x, c]`` with the rows ``rows[0] <= y < rows[1]``."""
+        import numpy as np
+
+        del page
+        with os.fdopen(os.dup(descriptor), "rb") as file:
+            image = _opened(self.path, file)
+            try:
+                pixels = np.asarray(image)
+            except Exception as error:
+                raise CorruptImageError(
+                    f"Page 0 of '{self.path}' can not be decoded: {error}. Write the file anew, or leave it out."
+                ) from error
+        out[...] = pixels.reshape(self.form.height, self.form.width, self.form.channels)[rows[0] : rows[1]]
+
+
+def parse_with_pillow(path: str, size: int) -> PillowPicture:
+    """Learn the form of a picture from its header.
+
+    Parameters
+    ----------
+    path
+        The file.
+    size
+        Its length in bytes.
+
+    Returns
+    -------
+    PillowPicture
+        With one page.
+
+    Raises
+    ------
+    CorruptImageError
+        If it is not what its name says, or claims an impossible size.
+    UnsupportedImageDataError
+        If it is too large for pillow, has an alpha channel, a palette or several frames.
+    """
+    with open(path, "rb") as file:
+        image = _opened(path, file)
+        frames = getattr(image, "n_frames", 1)
+        mode, (width, height) = image.mode, image.size
+    if mode not in MODES or "transparency" in image.info:
+        found = "an alpha channel" if mode in WITH_ALPHA or mode in MODES else f"the colour mode {mode}"
+        raise UnsupportedImageDataError(
+            f"'{path}' has {found} (mode {mode}); expected grey of 8 or 16 bit, or RGB of 8 bit. Save it as grey or RGB."
+        )
+    if frames != 1:
+        raise UnsupportedImageDataError(f"'{path}' has {frames} frames; one was expected. Save the frames as files of their own.")
+    channels, dtype = MODES[mode]
+    declared = width * height * channels * (2 if dtype == "uint16" else 1)
+    if declared > size * LARGEST_RATIO:
+        raise CorruptImageError(
+            f"'{path}' declares {declared} bytes of image data but is {size} bytes long; it is truncated or damaged. "
+            "Write the file anew, or leave it out."
+        )
+    return PillowPicture(path, Form(height, width, channels, dtype))
+
+
+def _opened(path: str, file: Any) -> Image.Image:
+    from PIL import Image
+
+    try:
+        return Image.open(file)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnsupportedImageDataError(
+            f"'{path}' is larger than pillow decodes safely: {error} Convert it to TIFF with tiles or strips."
+        ) from error
+    except Exception as error:
+        raise CorruptImageError(
+            f"'{path}' can not be read as an image: {error}. Write the file anew, or leave it out."
+        ) from error
