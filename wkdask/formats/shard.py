@@ -1,0 +1,166 @@
+"""Files of encoded chunks: shards, parts of shards, and joining parts without decoding.
+
+A *shard* is what the Zarr 3 codec ``sharding_indexed`` says: encoded chunks, then an index of (offset, size) for each chunk
+in C order, then the CRC-32C of the index
+(https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html).
+
+A *part* is ours and never outlives a run: encoded chunks of one shard, then (chunk number, offset, size) of each, then how
+many, a CRC-32C, and a magic word. A join copies the bytes of the parts one after the other and writes the shard's index.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+import google_crc32c
+import numpy as np
+
+from wkdask.errors import DamagedError
+from wkdask.formats.spec import Written
+from wkdask.storage import Location, Writer
+
+MISSING = np.uint64(2**64 - 1)
+TAIL = struct.Struct("<QI8s")
+MAGIC = b"wkd-part"
+
+Entries = np.ndarray[tuple[int, int], np.dtype[np.uint64]]
+"""Rows of (chunk number in C order, offset, bytes)."""
+
+
+def checksum(data: bytes | memoryview) -> int:
+    """Return the CRC-32C of some bytes."""
+    return int(google_crc32c.value(bytes(data)))
+
+
+def stored_checksum(index: bytes) -> int:
+    """Return the checksum that a shard's index ends with."""
+    return int(struct.unpack("<I", index[-4:])[0])
+
+
+def shard_index(entries: Entries, chunks: int) -> bytes:
+    """Return a shard's index with its checksum, for ``chunks`` chunks of which the entries are stored."""
+    index = np.full((chunks, 2), MISSING, "<u8")
+    index[entries[:, 0].astype(np.intp)] = entries[:, 1:]
+    data = index.tobytes()
+    return data + struct.pack("<I", checksum(data))
+
+
+def parse_shard_index(data: bytes, chunks: int, size: int, name: object) -> np.ndarray[tuple[int, int], np.dtype[np.uint64]]:
+    """Return the (offset, bytes) of each chunk of a shard of ``size`` bytes, whose index, with checksum, is ``data``.
+
+    Raises
+    ------
+    DamagedError
+        Where the checksum is wrong, or an entry points beyond the file.
+    """
+    if len(data) != chunks * 16 + 4:
+        raise DamagedError(f"{name} is cut off: {size} bytes do not hold the index of its {chunks} chunks. Write it again.")
+    if checksum(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
+        raise DamagedError(f"{name} is damaged: the checksum of its index is wrong. Write it again.")
+    index = np.frombuffer(data[:-4], "<u8").reshape(chunks, 2)
+    present = index[:, 0] != MISSING
+    offsets, sizes = index[present, 0], index[present, 1]
+    if np.any(offsets > size) or np.any(sizes > size - offsets):
+        raise DamagedError(f"{name} is damaged: its index points beyond its {size} bytes. Write it again.")
+    return index
+
+
+class ChunkFile:
+    """Encoded chunks appended to a file that appears whole, as a shard or as a part of one.
+
+    Parameters
+    ----------
+    out
+        The writer of the file.
+    chunks
+        Chunks of the whole shard.
+    """
+
+    def __init__(self, out: Writer, chunks: int) -> None:
+        self._out, self._chunks = out, chunks
+        self._rows: list[tuple[int, int, int]] = []
+        self._at = 0
+        self._only = 0
+
+    def append(self, chunk: int, data: bytes | memoryview) -> None:
+        """Add a chunk by its number in the shard."""
+        self._out.write(data)
+        self._rows.append((chunk, self._at, len(data)))
+        self._at += len(data)
+        if self._chunks == 1:
+            self._only = checksum(data)
+
+    def append_part(self, part: Location) -> None:
+        """Add all chunks of a part, copied as they are."""
+        entries, end = read_part(part)
+        self._out.copy(part, 0, end)
+        self._rows += [(chunk, self._at + offset, size) for chunk, offset, size in entries.tolist()]
+        self._at += end
+
+    def _entries(self) -> Entries:
+        return np.array(self._rows, "<u8").reshape(-1, 3)
+
+    def publish_shard(self) -> Written:
+        """Write a shard's index and publish; publish nothing where no chunk was added."""
+        if not self._rows:
+            return Written(0, 0, 0, 0)
+        index = shard_index(self._entries(), self._chunks)
+        self._out.write(index)
+        stat = self._out.publish()
+        return Written(stat.size, stat.mtime_ns, stored_checksum(index), len(self._rows))
+
+    def publish_chunk(self) -> Written:
+        """Publish the only chunk as a file of its own, for arrays without shards."""
+        if not self._rows:
+            return Written(0, 0, 0, 0)
+        stat = self._out.publish()
+        return Written(stat.size, stat.mtime_ns, self._only, 1)
+
+    def publish_part(self) -> Written:
+        """Write a part's index and publish, also where no chunk was added."""
+        index = self._entries().tobytes()
+        crc = checksum(index)
+        self._out.write(index + TAIL.pack(len(self._rows), crc, MAGIC))
+        stat = self._out.publish()
+        return Written(stat.size, stat.mtime_ns, crc, len(self._rows))
+
+
+def read_part(part: Location) -> tuple[Entries, int]:
+    """Return a part's entries and where its chunks end.
+
+    Raises
+    ------
+    DamagedError
+        Where the file is no whole part.
+    """
+    stat = part.stat()
+    size = stat.size if stat else 0
+    tail = part.read_bytes(max(0, size - TAIL.size), size) if stat else b""
+    if len(tail) == TAIL.size:
+        count, crc, magic = TAIL.unpack(tail)
+        end = size - TAIL.size - count * 24
+        if magic == MAGIC and end >= 0:
+            index = part.read_bytes(end, size - TAIL.size)
+            if checksum(index) == crc:
+                return np.frombuffer(index, "<u8").reshape(-1, 3), end
+    raise DamagedError(f"{part} is no whole part. Run the same command again; it will be made anew.")
+
+
+def morton_order(cells: Sequence[tuple[int, ...]]) -> list[int]:
+    """Return the positions of grid cells sorted along the Z-order curve, the last axis slowest.
+
+    Examples
+    --------
+    >>> morton_order([(1, 1), (0, 1), (1, 0), (0, 0)])
+    [3, 2, 1, 0]
+    """
+    at = np.array(cells, np.uint64)
+    if len(at) < 2:
+        return list(range(len(at)))
+    keys = np.zeros(len(at), np.uint64)
+    axes = at.shape[1]
+    for bit in range(min(64 // axes, int(at.max()).bit_length())):
+        for axis in range(axes):
+            keys |= ((at[:, axis] >> np.uint64(bit)) & np.uint64(1)) << np.uint64(bit * axes + axis)
+    return [int(i) for i in np.argsort(keys, kind="stable")]

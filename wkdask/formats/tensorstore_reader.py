@@ -1,0 +1,47 @@
+"""Reading local arrays by tensorstore: the one module that knows it.
+
+tensorstore decodes and places chunks with all threads and without the interpreter lock. It is never used for writing: it
+would hold whole decoded shards.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import tensorstore
+
+from wkdask.errors import DamagedError, StorageError
+from wkdask.formats.spec import ArraySpec
+from wkdask.geometry.grid import Box
+from wkdask.storage import Location, Stat
+
+
+@lru_cache(maxsize=256)
+def _open(location: Location, driver: str, changed: Stat | None) -> Any:  # noqa: ARG001 - a rewritten document opens anew
+    spec = {"driver": driver, "kvstore": {"driver": "file", "path": location.url + "/"}}
+    return tensorstore.open(spec, open=True, read=True, write=False).result()
+
+
+def read_local(location: Location, driver: str, box: Box, spec: ArraySpec) -> np.ndarray[Any, Any]:
+    """Read a box that lies within a local array, Fortran-ordered.
+
+    Raises
+    ------
+    DamagedError
+        Where a file does not decode or fails a checksum; the file is named.
+    """
+    if not box.size:
+        return np.zeros(box.shape, spec.dtype, order="F")
+    try:
+        store = _open(location, driver, (location / "zarr.json").stat())
+        return np.asarray(store[box.slices].read(order="F").result())
+    except (ValueError, OSError, IndexError) as error:
+        said = str(error)
+        if "No space" in said or "PERMISSION_DENIED" in said:
+            raise StorageError(f"{location} can not be read: {said[:300]}. Check its owner and mode.") from None
+        files = re.search(r'"([^"]*/c/[^"]*|[^"]*/\d[^"]*)"', said)
+        name = files.group(1) if files else str(location)
+        raise DamagedError(f"{name} is damaged: {said[:300]}. Write it again, or restore it.") from None

@@ -1,0 +1,176 @@
+"""Files of the local file system; the only module with POSIX calls."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat as modes
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import BinaryIO
+
+from wkdask.storage.events import notify
+from wkdask.storage.location import Location, Stat
+
+COPY_BYTES = 16 << 20
+
+
+def _inherit_group(path: str, folder: str) -> None:
+    """Give a new file or folder the group of the folder that it lies in, where we may."""
+    if hasattr(os, "chown"):
+        with suppress(OSError):
+            group = os.stat(folder).st_gid
+            if os.lstat(path).st_gid != group:
+                os.chown(path, -1, group)
+
+
+class LocalFiles:
+    """See `wkdask.storage.location.Files`."""
+
+    def read(self, path: str, start: int, stop: int | None) -> bytes:
+        """Return a range of a file."""
+        with open(path, "rb") as file:
+            if start:
+                file.seek(start)
+            return file.read() if stop is None else file.read(max(0, stop - start))
+
+    def stat(self, path: str) -> Stat | None:
+        """Return size and time, or None."""
+        try:
+            found = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return None if modes.S_ISDIR(found.st_mode) else Stat(found.st_size, found.st_mtime_ns)
+
+    def is_folder(self, path: str) -> bool:
+        """Whether there is a folder."""
+        return os.path.isdir(path)
+
+    def names(self, path: str) -> list[str]:
+        """Return the names in a folder."""
+        try:
+            return os.listdir(path)
+        except FileNotFoundError:
+            return []
+
+    def make_folder(self, path: str) -> None:
+        """Create a folder and its parents, with the umask's mode and the parent's group."""
+        if os.path.isdir(path):
+            return
+        parent = os.path.dirname(path)
+        self.make_folder(parent)
+        with suppress(FileExistsError):
+            os.mkdir(path)
+            _inherit_group(path, parent)
+
+    def delete(self, path: str) -> None:
+        """Remove a file, a link, or a folder with all that lies below."""
+        with suppress(FileNotFoundError):
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
+
+    def append(self, path: str, data: bytes) -> None:
+        """Append in one call."""
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            written = os.write(fd, data)
+            while written < len(data):  # a nearly full disk writes less than asked for, then fails
+                written += os.write(fd, data[written:])
+        finally:
+            os.close(fd)
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Write a file that must not exist: made whole aside, then linked to its name."""
+        with self.writer(path, f"{path}.{os.getpid():x}.tmp") as out:
+            out.write(data)
+            return out.link()
+
+    @contextmanager
+    def writer(self, path: str, temporary: str) -> Iterator[LocalWriter]:
+        """Give a writer to a temporary file that is gone afterwards, unless published."""
+        self.make_folder(os.path.dirname(path))
+        self.make_folder(os.path.dirname(temporary))
+        with open(temporary, "wb") as file:
+            try:
+                yield LocalWriter(file, temporary, path)
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(temporary)
+
+
+class LocalWriter:
+    """See `wkdask.storage.location.Writer`."""
+
+    def __init__(self, file: BinaryIO, temporary: str, path: str) -> None:
+        self._file, self._temporary, self._path = file, temporary, path
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes."""
+        self._file.write(data)
+
+    def copy(self, source: Location, start: int, stop: int) -> None:
+        """Append a range of another file inside the kernel, or in pieces where it can not."""
+        self._file.flush()
+        with open(source.url, "rb") as other:
+            other.seek(start)
+            left = stop - start
+            while left > 0:
+                if hasattr(os, "copy_file_range"):
+                    try:
+                        done = os.copy_file_range(other.fileno(), self._file.fileno(), left)
+                    except OSError:
+                        done = 0
+                    if done:
+                        left -= done
+                        continue
+                other.seek(stop - left)
+                piece = other.read(min(left, COPY_BYTES))
+                if not piece:
+                    raise OSError(f"{source} ends before byte {stop}")
+                self._file.write(piece)
+                self._file.flush()
+                left -= len(piece)
+        self._file.seek(0, os.SEEK_END)
+
+    def _finish(self, sync: bool) -> None:
+        self._file.flush()
+        if sync:
+            os.fsync(self._file.fileno())
+        _inherit_group(self._temporary, os.path.dirname(self._path))
+
+    def publish(self, *, sync: bool = False) -> Stat:
+        """Rename the temporary file to its name; with ``sync``, after its bytes reached the disk."""
+        self._finish(sync)
+        os.replace(self._temporary, self._path)
+        found = os.fstat(self._file.fileno())
+        notify("publish", self._path)
+        return Stat(found.st_size, found.st_mtime_ns)
+
+    def link(self) -> bool:
+        """Give the temporary file its name unless that is taken; return whether it was free."""
+        self._finish(sync=False)
+        try:
+            os.link(self._temporary, self._path)
+        except FileExistsError:
+            return False
+        return True
+
+
+@contextmanager
+def exclusive(path: str) -> Iterator[None]:
+    """Hold an advisory lock on a file, which the system releases when the process ends."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(fd, msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        else:
+            import fcntl
+
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
