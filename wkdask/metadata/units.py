@@ -1,0 +1,218 @@
+"""Units of length and the size of a voxel.
+
+The names are those of ``scale.unit`` in ``datasource-properties.json``; abbreviations are understood but never written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from wkdask.errors import InputError
+
+
+class LengthUnit(StrEnum):
+    """A unit of length, written with its full English name.
+
+    Examples
+    --------
+    >>> LengthUnit("micrometer").in_nanometer
+    1000.0
+    >>> LengthUnit.parse("µm")
+    <LengthUnit.MICROMETER: 'micrometer'>
+    """
+
+    YOCTOMETER = "yoctometer"
+    ZEPTOMETER = "zeptometer"
+    ATTOMETER = "attometer"
+    FEMTOMETER = "femtometer"
+    PICOMETER = "picometer"
+    NANOMETER = "nanometer"
+    MICROMETER = "micrometer"
+    MILLIMETER = "millimeter"
+    CENTIMETER = "centimeter"
+    DECIMETER = "decimeter"
+    METER = "meter"
+    HECTOMETER = "hectometer"
+    KILOMETER = "kilometer"
+    MEGAMETER = "megameter"
+    GIGAMETER = "gigameter"
+    TERAMETER = "terameter"
+    PETAMETER = "petameter"
+    EXAMETER = "exameter"
+    ZETTAMETER = "zettameter"
+    YOTTAMETER = "yottameter"
+    ANGSTROM = "angstrom"
+    INCH = "inch"
+    FOOT = "foot"
+    YARD = "yard"
+    MILE = "mile"
+    PARSEC = "parsec"
+
+    @classmethod
+    def parse(cls, text: str) -> LengthUnit:
+        """Return the unit of a full name or an abbreviation.
+
+        Raises
+        ------
+        InputError
+            There is no unit of this name.
+
+        Examples
+        --------
+        >>> LengthUnit.parse("nm") is LengthUnit.NANOMETER
+        True
+        """
+        if isinstance(text, str):
+            name = text.strip()
+            if name in _ABBREVIATIONS:
+                return _ABBREVIATIONS[name]
+            if name.lower() in cls._value2member_map_:
+                return cls(name.lower())
+        raise InputError(f"{text!r} is not a unit of length. Use one of {', '.join(cls)}.")
+
+    @property
+    def in_nanometer(self) -> float:
+        """Nanometers in one of this unit."""
+        return _IN_NANOMETER[self]
+
+
+_IN_NANOMETER = {
+    LengthUnit.YOCTOMETER: 1e-15,
+    LengthUnit.ZEPTOMETER: 1e-12,
+    LengthUnit.ATTOMETER: 1e-9,
+    LengthUnit.FEMTOMETER: 1e-6,
+    LengthUnit.PICOMETER: 1e-3,
+    LengthUnit.NANOMETER: 1.0,
+    LengthUnit.MICROMETER: 1e3,
+    LengthUnit.MILLIMETER: 1e6,
+    LengthUnit.CENTIMETER: 1e7,
+    LengthUnit.DECIMETER: 1e8,
+    LengthUnit.METER: 1e9,
+    LengthUnit.HECTOMETER: 1e11,
+    LengthUnit.KILOMETER: 1e12,
+    LengthUnit.MEGAMETER: 1e15,
+    LengthUnit.GIGAMETER: 1e18,
+    LengthUnit.TERAMETER: 1e21,
+    LengthUnit.PETAMETER: 1e24,
+    LengthUnit.EXAMETER: 1e27,
+    LengthUnit.ZETTAMETER: 1e30,
+    LengthUnit.YOTTAMETER: 1e33,
+    LengthUnit.ANGSTROM: 0.1,
+    LengthUnit.INCH: 2.54e7,
+    LengthUnit.FOOT: 3.048e8,
+    LengthUnit.YARD: 9.144e8,
+    LengthUnit.MILE: 1.609344e12,
+    LengthUnit.PARSEC: 3.085677581e25,
+}
+
+_ABBREVIATIONS = dict(
+    zip(
+        [
+            "ym",
+            "zm",
+            "am",
+            "fm",
+            "pm",
+            "nm",
+            "µm",
+            "mm",
+            "cm",
+            "dm",
+            "m",
+            "hm",
+            "km",
+            "Mm",
+            "Gm",
+            "Tm",
+            "Pm",
+            "Em",
+            "Zm",
+            "Ym",
+            "Å",
+            "in",
+            "ft",
+            "yd",
+            "mi",
+            "pc",
+        ],
+        LengthUnit,
+        strict=True,
+    )
+) | {"\u03bcm": LengthUnit.MICROMETER, "um": LengthUnit.MICROMETER, "\u212b": LengthUnit.ANGSTROM}
+
+
+@dataclass(frozen=True)
+class VoxelSize:
+    """The edges of one mag-1 voxel along x, y and z.
+
+    Parameters
+    ----------
+    factor
+        Three finite positive numbers.
+    unit
+        What they count.
+
+    Raises
+    ------
+    InputError
+        The factor is not three finite positive numbers, or the unit has no known name.
+
+    Examples
+    --------
+    >>> VoxelSize((0.004, 0.004, 0.035), LengthUnit.MICROMETER).to_nanometer()
+    (4.0, 4.0, 35.0)
+    """
+
+    factor: tuple[float, float, float]
+    unit: LengthUnit = LengthUnit.NANOMETER
+
+    def __post_init__(self) -> None:
+        """Check the numbers and bring them to one form."""
+        object.__setattr__(self, "factor", _checked_factor(self.factor))
+        object.__setattr__(self, "unit", LengthUnit.parse(self.unit))
+
+    @classmethod
+    def parse(cls, text: str | Sequence[float], unit: LengthUnit | str = LengthUnit.NANOMETER) -> VoxelSize:
+        """Return the voxel size that a text such as ``"4,4,35"``, or three numbers, spell.
+
+        Raises
+        ------
+        InputError
+            It does not spell three finite positive numbers.
+
+        Examples
+        --------
+        >>> VoxelSize.parse("4,4,35").factor
+        (4.0, 4.0, 35.0)
+        """
+        if not isinstance(text, str):
+            return cls(tuple(text), LengthUnit.parse(unit))  # type: ignore[arg-type]
+        try:
+            numbers = tuple(float(part) for part in text.strip(" ()[]").split(","))
+        except ValueError:
+            raise _bad_factor(text) from None
+        return cls(numbers, LengthUnit.parse(unit))  # type: ignore[arg-type]
+
+    def to_nanometer(self) -> tuple[float, float, float]:
+        """Return the edges in nanometers."""
+        x, y, z = (edge * self.unit.in_nanometer for edge in self.factor)
+        return (x, y, z)
+
+
+def _checked_factor(found: object) -> tuple[float, float, float]:
+    try:
+        edges = [float(edge) for edge in found]  # type: ignore[attr-defined]
+    except (TypeError, ValueError, OverflowError):
+        raise _bad_factor(found) from None
+    if isinstance(found, str) or len(edges) != 3 or not all(math.isfinite(e) and e > 0 for e in edges):
+        raise _bad_factor(found)
+    return (edges[0], edges[1], edges[2])
+
+
+def _bad_factor(found: object) -> InputError:
+    shown = repr(found)
+    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+    return InputError(f"{shown} is not a voxel size. Give three finite positive numbers, for example 4,4,35.")
