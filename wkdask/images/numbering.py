@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+import zlib
+from array import array
 from collections.abc import Sequence
+from itertools import pairwise
+from os.path import commonprefix
 
 from wkdask.errors import InputError
 
@@ -96,7 +100,7 @@ def place_slices(names: Sequence[str], missing: str | None) -> tuple[tuple[int, 
     if missing is None:
         raise InputError(
             f"The numbers of {len(names)} slices from '{names[0]}' to '{names[-1]}' leave gaps: {gaps} "
-            f"{'are' if plural else 'is'} missing. Add the files, or say how to fill the gaps: missing=\"zeros\" or \"repeat\" "
+            f'{"are" if plural else "is"} missing. Add the files, or say how to fill the gaps: missing="zeros" or "repeat" '
             '(or "ignore", if the slices follow each other without gaps).'
         )
     subject = f"slice{'s' if plural else ''} {gaps} {'are' if plural else 'is'} missing"
@@ -126,7 +130,7 @@ def _filled(numbers: Sequence[int], missing: str) -> tuple[int, ...]:
 def _named_gaps(numbers: Sequence[int], count: int, most: int = 5) -> str:
     """Name the first few missing numbers and say how many more there are."""
     named: list[str] = []
-    for before, after in zip(numbers, numbers[1:], strict=False):
+    for before, after in pairwise(numbers):
         named += [str(number) for number in range(before + 1, min(after, before + 1 + most - len(named)))]
         if len(named) >= most:
             break
@@ -142,3 +146,76 @@ def _refuse_doubles(names: Sequence[str], numbers: list[int]) -> None:
             )
         if numbers[index] < numbers[index - 1]:
             raise InputError(f"The slices '{names[index - 1]}' and '{names[index]}' are not in the order of their numbers.")
+
+
+Packed = bytes | tuple[str, int, str, tuple[int, ...]]
+
+
+def packed_names(names: Sequence[str]) -> Packed:
+    """Shorten many file names to a pattern and runs of numbers, so that a stack pickles small.
+
+    Parameters
+    ----------
+    names
+        In order.
+
+    Returns
+    -------
+    tuple or bytes
+        (text before, width of the number or 0, text after, (first number, how many, ...)); compressed text
+        where the names have no such pattern.
+
+    Examples
+    --------
+    >>> packed_names(["s_08.tif", "s_09.tif", "s_10.tif", "s_12.tif"])
+    ('s_', 2, '.tif', (8, 3, 12, 1))
+    """
+    before = commonprefix(names).rstrip("0123456789")
+    after = commonprefix([name[::-1] for name in names])[::-1].lstrip("0123456789")
+    numbers = [name[len(before) : len(name) - len(after)] for name in names]
+    if all(number.isascii() and number.isdigit() for number in numbers):
+        width = len(numbers[0]) if len({len(number) for number in numbers}) == 1 else 0
+        runs: list[int] = []
+        for number in map(int, numbers):
+            if runs and number == runs[-2] + runs[-1]:
+                runs[-1] += 1
+            else:
+                runs += [number, 1]
+        packed = (before, width, after, tuple(runs))
+        if len(runs) <= 128 and unpacked_names(packed) == tuple(names):
+            return packed
+    return zlib.compress("\0".join(names).encode("utf-8", "surrogateescape"))
+
+
+def unpacked_names(packed: Packed) -> tuple[str, ...]:
+    """Return what `packed_names` was given, as a tuple."""
+    if isinstance(packed, bytes):
+        return tuple(zlib.decompress(packed).decode("utf-8", "surrogateescape").split("\0"))
+    before, width, after, runs = packed
+    numbers = (number for first, count in zip(runs[::2], runs[1::2], strict=True) for number in range(first, first + count))
+    return tuple(f"{before}{number:0{width}d}{after}" for number in numbers)
+
+
+def packed_plan(plan: tuple[int, ...] | range) -> bytes | range:
+    """Shorten a plan of slices to its compressed steps.
+
+    Examples
+    --------
+    >>> unpacked_plan(packed_plan((0, 1, -1, 2)))
+    (0, 1, -1, 2)
+    """
+    if isinstance(plan, range):
+        return plan
+    steps = array("q", (now - before for before, now in pairwise((0, *plan))))
+    return zlib.compress(steps.tobytes())
+
+
+def unpacked_plan(packed: bytes | range) -> tuple[int, ...] | range:
+    """Return what `packed_plan` was given."""
+    if isinstance(packed, range):
+        return packed
+    steps, plan, now = array("q", zlib.decompress(packed)), [], 0
+    for step in steps:
+        now += step
+        plan.append(now)
+    return tuple(plan)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Protocol
 
+from wkdask.errors import StorageError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -101,12 +103,22 @@ def parsed(path: str, stat: os.stat_result | None = None) -> Picture:
     ------
     CorruptImageError, UnsupportedImageFormatError, UnsupportedImageDataError
         As the reader of that kind of file finds it.
+    StorageError
+        If the file is gone, or the disk fails.
     """
-    stat = stat or os.stat(path)
+    try:
+        stat = stat or os.stat(path)
+    except OSError as error:
+        raise StorageError(f"'{path}' can not be read: {error}. Put the file back, then run again.") from error
     known = _parsed.get(path)
     if known is not None and known[:2] == (stat.st_size, stat.st_mtime_ns):
         return known[2]
-    picture = _parse(path, stat.st_size)
+    try:
+        picture = _parse(path, stat.st_size)
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(f"'{path}' can not be read: {error}. Allow reading it, or leave it out.") from error
     _parsed[path] = (stat.st_size, stat.st_mtime_ns, picture)
     return picture
 

@@ -79,7 +79,9 @@ def parse_with_pillow(path: str, size: int) -> PillowPicture:
             f"'{path}' has {found} (mode {mode}); expected grey of 8 or 16 bit, or RGB of 8 bit. Save it as grey or RGB."
         )
     if frames != 1:
-        raise UnsupportedImageDataError(f"'{path}' has {frames} frames; one was expected. Save the frames as files of their own.")
+        raise UnsupportedImageDataError(
+            f"'{path}' has {frames} frames; one was expected. Save the frames as files of their own."
+        )
     channels, dtype = MODES[mode]
     declared = width * height * channels * (2 if dtype == "uint16" else 1)
     if declared > size * LARGEST_RATIO:

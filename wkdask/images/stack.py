@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wkdask.errors import CorruptImageError, InputError, UnsupportedImageDataError, UnsupportedImageFormatError
+from wkdask.errors import CorruptImageError, InputError, StorageError, UnsupportedImageDataError, UnsupportedImageFormatError
 from wkdask.images.byte_source import opened
-from wkdask.images.numbering import MISSING, natural_order, place_slices
+from wkdask.images.numbering import (
+    MISSING,
+    Packed,
+    natural_order,
+    packed_names,
+    packed_plan,
+    place_slices,
+    unpacked_names,
+    unpacked_plan,
+)
 from wkdask.images.picture import EXTENSIONS, Form, Picture, extension_of, parsed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+PROBED_BEFORE_THREADS = 8
+SLOW_PROBE_SECONDS = 0.002
 JUNK = ("thumbs.db", "desktop.ini", ".ds_store")
 
 
@@ -62,6 +76,11 @@ class ImageStack:
     missing: str | None = None
     notes: tuple[str, ...] = ()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle names and plan as runs: a few hundred bytes for most stacks of any length."""
+        rest = tuple(getattr(self, field.name) for field in fields(self)[3:])
+        return _unpickled, (self.folder, packed_names(self.files), packed_plan(self.plan), rest)
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Extent (z, y, x) in voxels."""
@@ -93,8 +112,6 @@ class ImageStack:
     @property
     def row_step(self) -> int:
         """Rows that are decoded together; bands aligned to it cost nothing extra."""
-        import math
-
         return min(math.lcm(*self.row_steps), self.form.height)
 
     def decodes(self, band_rows: int) -> float:
@@ -119,9 +136,7 @@ class ImageStack:
         height = self.form.height
         most = 1.0
         for step in self.row_steps:
-            touched = sum(
-                -(-min(y + band_rows, height) // step) - y // step for y in range(0, height, max(1, band_rows))
-            )
+            touched = sum(-(-min(y + band_rows, height) // step) - y // step for y in range(0, height, max(1, band_rows)))
             if step > 1:
                 most = max(most, touched / -(-height // step))
         return most
@@ -131,13 +146,16 @@ class ImageStack:
         stats = ((name, os.stat(os.path.join(self.folder, name))) for name in self.files)
         return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
-    def read(self, z0: int, z1: int, y0: int, y1: int) -> NDArray[Any]:
+    def read(self, z0: int, z1: int, y0: int, y1: int, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Read the rows ``y0 <= y < y1`` of the planes ``z0 <= z < z1``.
 
         Parameters
         ----------
         z0, z1, y0, y1
             In voxels of the stack, from 0; nothing may lie outside.
+        out
+            Where to put the voxels: C-ordered, of the shape and dtype below. Filling one buffer again and again is faster
+            than new memory for every read.
 
         Returns
         -------
@@ -150,13 +168,18 @@ class ImageStack:
             If the range leaves the stack.
         CorruptImageError
             If a file's data can not be decoded, or the file was changed since the stack was found.
+        StorageError
+            If a file is gone, or the disk fails.
         """
         import numpy as np
 
         depth, height, width = self.shape
         if not (0 <= z0 <= z1 <= depth and 0 <= y0 <= y1 <= height):
             raise InputError(f"z {z0} to {z1}, y {y0} to {y1} leaves the image stack of {depth} planes of {height} rows.")
-        out = np.empty((z1 - z0, y1 - y0, width, self.channels), self.dtype)
+        shape = (z1 - z0, y1 - y0, width, self.channels)
+        out = np.empty(shape, self.dtype) if out is None else out
+        if out.shape != shape or out.dtype != self.dtype or not out.flags.c_contiguous or not out.flags.writeable:
+            raise InputError(f"out is {out.dtype} {out.shape}; a writable C-ordered array {self.dtype} {shape} was expected.")
         if out.size == 0:
             return out
         for file, planes in self._by_file(z0, z1):
@@ -187,7 +210,7 @@ class ImageStack:
                 for index, page in planes:
                     picture.read(descriptor, page, rows, out[index])
         except OSError as error:
-            raise CorruptImageError(f"'{path}' can not be read: {error}. Put the file back, or leave it out.") from error
+            raise StorageError(f"'{path}' can not be read: {error}. Put the file back, then run again.") from error
 
 
 def find_images(source: str | Path, missing: str | None = None) -> ImageStack:
@@ -238,7 +261,7 @@ def find_images(source: str | Path, missing: str | None = None) -> ImageStack:
     if len(names) == 1:
         return _from_file(path / names[0], missing)
     plan, notes = place_slices(names, missing)
-    pictures = [parsed(os.path.join(path, name)) for name in names]
+    pictures = _parsed_all(os.path.abspath(path), names)
     _refuse_differences(path, names, pictures)
     return ImageStack(
         folder=os.path.abspath(path),
@@ -249,6 +272,24 @@ def find_images(source: str | Path, missing: str | None = None) -> ImageStack:
         missing=missing,
         notes=notes + _notes(pictures),
     )
+
+
+def _unpickled(folder: str, names: Packed, plan: bytes | range, rest: tuple[Any, ...]) -> ImageStack:
+    return ImageStack(folder, unpacked_names(names), unpacked_plan(plan), *rest)
+
+
+def _parsed_all(folder: str, names: list[str]) -> list[Picture]:
+    """Parse all files: by one thread where the disk answers at once (the work is Python's), else by several."""
+    paths = [os.path.join(folder, name) for name in names]
+    parsed(paths[0])  # imports the reader
+    begin = time.perf_counter()
+    for path in paths[:PROBED_BEFORE_THREADS]:
+        parsed(path)
+    seconds = (time.perf_counter() - begin) / PROBED_BEFORE_THREADS
+    if seconds < SLOW_PROBE_SECONDS:
+        return [parsed(path) for path in paths]
+    with ThreadPoolExecutor(8) as threads:
+        return list(threads.map(parsed, paths))
 
 
 def _from_file(path: Path, missing: str | None) -> ImageStack:
@@ -295,7 +336,9 @@ def _readable_names(folder: Path) -> list[str]:
 
 def _refuse_nothing_readable(folder: Path, files: list[str], folders: list[str]) -> None:
     if not files and not folders:
-        raise UnsupportedImageFormatError(f"The folder '{folder}' is empty; image files ({', '.join(EXTENSIONS)}) were expected.")
+        raise UnsupportedImageFormatError(
+            f"The folder '{folder}' is empty; image files ({', '.join(EXTENSIONS)}) were expected."
+        )
     if not files:
         some = ", ".join(f"'{name}'" for name in folders[:5]) + (f" and {len(folders) - 5} more" if len(folders) > 5 else "")
         raise UnsupportedImageFormatError(

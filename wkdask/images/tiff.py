@@ -14,7 +14,7 @@ import numpy as np
 
 from wkdask.errors import CorruptImageError, UnsupportedImageDataError, UnsupportedImageFormatError
 from wkdask.images.picture import LARGEST_RATIO, Form
-from wkdask.images.tiff_layout import TiffLayout, read_page
+from wkdask.images.tiff_layout import TiffLayout, read_page, shared_layout
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,7 +56,7 @@ class TiffPicture:
         """Fill ``out[y, x, c]`` with the rows ``rows[0] <= y < rows[1]`` of a page."""
         try:
             read_page(self, descriptor, page, rows, out)
-        except UnsupportedImageFormatError:
+        except (OSError, MemoryError):
             raise
         except Exception as error:
             raise CorruptImageError(
@@ -99,7 +99,7 @@ def parse_tiff(path: str, size: int) -> TiffPicture:
             return _describe(path, size, file)
     except (CorruptImageError, UnsupportedImageDataError, UnsupportedImageFormatError):
         raise
-    except OSError:
+    except (OSError, MemoryError):
         raise
     except Exception as error:
         raise CorruptImageError(
@@ -156,7 +156,7 @@ def _form(path: str, page: TiffPage) -> Form:
             "Save it as grey or RGB."
         )
     name = page.dtype.name if page.dtype is not None else "an unknown type"
-    if name not in DTYPES or page.bitspersample != page.dtype.itemsize * 8:
+    if name not in DTYPES or page.bitspersample != np.dtype(name).itemsize * 8:
         raise UnsupportedImageDataError(
             f"'{path}' has voxels of {page.bitspersample} bit ({name}); expected one of {', '.join(DTYPES)}. Convert it first."
         )
@@ -173,7 +173,7 @@ def _layout(path: str, page: TiffPage, form: Form, byteorder: str) -> TiffLayout
     raw = page.compression == 1 and page.predictor == 1 and page.fillorder == 1 and not page.is_subsampled
     if not raw:
         _refuse_missing_codec(path, page)
-    return TiffLayout(
+    layout = TiffLayout(
         form=form,
         planar=form.channels > 1 and page.planarconfig == 2,
         segment=(page.tilelength, page.tilewidth) if tiled else (min(page.rowsperstrip, form.height), form.width),
@@ -182,8 +182,8 @@ def _layout(path: str, page: TiffPage, form: Form, byteorder: str) -> TiffLayout
         raw=raw,
         plain_deflate=page.compression in (8, 32946) and page.predictor == 1 and page.fillorder == 1,
         swapped=byteorder != native and np.dtype(form.dtype).itemsize > 1,
-        decode=None if raw else page.decode,
     )
+    return layout if raw else shared_layout(layout, page)
 
 
 def _refuse_missing_codec(path: str, page: TiffPage) -> None:
@@ -216,9 +216,9 @@ def _places(series: TiffPageSeries, page: TiffPage, planes: int) -> tuple[NDArra
             counts = np.array([page.nbytes], dtype=np.int64)
         within = np.concatenate([[0], np.cumsum(counts)[:-1]])
         return starts[:, None] + within, np.broadcast_to(counts, (planes, len(counts)))
-    pages = list(series.pages) if planes > 1 else [page]
-    if len(pages) != planes or any(one is None for one in pages):
-        raise ValueError(f"it declares {planes} planes but has {sum(one is not None for one in pages)} pages")
+    pages = [one for one in series.pages if one is not None] if planes > 1 else [page]
+    if len(pages) != planes:
+        raise ValueError(f"it declares {planes} planes but has {len(pages)} pages")
     offsets = np.array([one.dataoffsets for one in pages], dtype=np.int64)
     counts = np.array([one.databytecounts for one in pages], dtype=np.int64)
     return offsets, counts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from wkdask.images.picture import Form
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from tifffile import TiffPage
 
     from wkdask.images.tiff import TiffPicture
 
@@ -104,7 +105,7 @@ def _read_raw_strips(picture: TiffPicture, descriptor: int, page: int, rows: tup
     """Read bytes straight into the result, neighbouring strips by one call."""
     layout, offsets = picture.layout, picture.offsets[page]
     height, row_bytes = layout.segment[0], layout.row_bytes
-    target = memoryview(out.reshape(-1).view(np.uint8))
+    target = _bytes_of(out)
     begin = done = 0
     place = -1
     for strip in range(rows[0] // height, -(-rows[1] // height)):
@@ -117,6 +118,12 @@ def _read_raw_strips(picture: TiffPicture, descriptor: int, page: int, rows: tup
         done += (last - first) * row_bytes
     if done > begin:
         read_into(descriptor, target[begin:done], place)
+
+
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    """Return the bytes of a C-ordered array, writable."""
+    view: memoryview = array.reshape(-1).view(np.uint8).data
+    return view
 
 
 def _pieces(layout: TiffLayout, rows: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
@@ -149,31 +156,120 @@ def _place(layout: TiffLayout, block: NDArray[Any], at: tuple[int, int, int], ou
 
 def _read_encoded(picture: TiffPicture, descriptor: int, page: int, rows: tuple[int, int], out: NDArray[Any]) -> None:
     layout = picture.layout
+    whole_rows = layout.plain_deflate and not layout.tiled and not layout.planar
     for segment, channel, y, x in _pieces(layout, rows):
-        first, last = max(rows[0], y), min(rows[1], y + layout.segment[0], layout.form.height)
+        height = min(layout.segment[0], layout.form.height - y)
+        first, last = max(rows[0], y), min(rows[1], y + height)
         count = int(picture.counts[page, segment])
         data = read_bytes(descriptor, int(picture.offsets[page, segment]), count) if count else None
-        block = _decoded(picture, data, segment, min(layout.segment[0], layout.form.height - y))
+        if whole_rows and data is not None and last - first == height:
+            target = out[first - rows[0] : last - rows[0]]
+            inflate(data, _bytes_of(target))
+            if layout.swapped:
+                target.byteswap(inplace=True)
+            continue
+        block = _decoded(picture, data, segment, height)
         _place(layout, block[first - y : last - y], (first - rows[0], x, channel), out)
 
 
 def _decoded(picture: TiffPicture, data: bytearray | None, segment: int, rows: int) -> NDArray[Any]:
     """Return the voxels of one segment as an array (rows, columns, channels), perhaps in foreign byte order."""
     layout = picture.layout
-    if layout.plain_deflate and data is not None:
-        held = layout.segment[0] if layout.tiled else rows
-        wanted = held * layout.row_bytes
-        stream = zlib.decompressobj()
-        raw = stream.decompress(data, wanted)
-        if len(raw) != wanted:
-            raise ValueError(f"a piece of {wanted} bytes has {len(raw)} after decompression")
-        dtype = np.dtype(layout.form.dtype)
+    held = layout.segment[0] if layout.tiled else rows
+    dtype = np.dtype(layout.form.dtype)
+    if data is None:  # a segment that was never written
+        return np.zeros((held, layout.segment[1], layout.samples), dtype)
+    if layout.plain_deflate:
+        raw = bytearray(held * layout.row_bytes)
+        inflate(data, memoryview(raw))
         block = np.frombuffer(raw, dtype.newbyteorder("S") if layout.swapped else dtype)
         return block.reshape(held, layout.segment[1], layout.samples)
     if layout.decode is None:
         raise ValueError("it has no decoder")
-    decoded = layout.decode(None if data is None else bytes(data), segment, jpegtables=picture.jpeg_tables)[0]
-    if decoded is None:  # a segment that was never written
-        return np.zeros((rows, layout.segment[1], layout.samples), layout.form.dtype)
-    result: NDArray[Any] = decoded[0]
-    return result
+    result: NDArray[Any] = layout.decode(bytes(data), segment, jpegtables=picture.jpeg_tables)[0]
+    return result[0]
+
+
+def inflate(data: bytearray, out: memoryview) -> None:
+    """Decompress a zlib stream into a buffer that it must fill.
+
+    Parameters
+    ----------
+    data
+        The stream.
+    out
+        Writable bytes; what the stream holds beyond them is not looked at.
+
+    Raises
+    ------
+    ValueError
+        If the stream is damaged or too short.
+
+    Examples
+    --------
+    >>> out = bytearray(4)
+    >>> inflate(bytearray(zlib.compress(b"wxyz")), memoryview(out)); out
+    bytearray(b'wxyz')
+    """
+    if _libdeflate is not None:
+        try:
+            if len(_libdeflate(data, out=out)) == len(out):
+                return
+        except Exception:  # noqa: BLE001, S110  more data than needed, or damage: zlib knows the difference
+            pass
+    try:
+        stream = zlib.decompressobj()
+        raw = stream.decompress(data, len(out) + 1)  # one more, so that the checksum at the end is looked at
+    except zlib.error as error:
+        raise ValueError(f"bad deflate data ({error})") from error
+    if len(raw) < len(out) or (len(raw) == len(out) and not stream.eof):
+        raise ValueError(f"a piece of {len(out)} bytes ends too early, after {len(raw)} bytes")
+    out[:] = raw[: len(out)]
+
+
+def _find_libdeflate() -> Callable[..., Any] | None:
+    """Return the decoder of the optional library, four times as fast as Python's zlib."""
+    try:
+        from imagecodecs import deflate_decode
+    except ImportError:
+        return None
+    decoder: Callable[..., Any] = deflate_decode
+    return decoder
+
+
+_libdeflate = _find_libdeflate()
+_shared: dict[tuple[object, ...], TiffLayout] = {}
+
+
+def shared_layout(layout: TiffLayout, page: TiffPage) -> TiffLayout:
+    """Return one layout for all files that are encoded alike, so that few decoders (and what they hold) live.
+
+    Parameters
+    ----------
+    layout
+        Without a decoder.
+    page
+        tifffile's description of a page.
+
+    Returns
+    -------
+    TiffLayout
+        With its decoder.
+    """
+    jpeg = layout.compression in (6, 7, 34892, 33007)
+    key = (
+        layout,
+        page.parent.byteorder,
+        page.sampleformat,
+        page.bitspersample,
+        page.predictor,
+        page.fillorder,
+        page.photometric,
+        tuple(page.extrasamples),
+        page.is_jfif if jpeg else None,
+        page.subsampling if jpeg else None,
+    )
+    known = _shared.get(key)
+    if known is None:
+        known = _shared[key] = replace(layout, decode=page.decode)
+    return known
