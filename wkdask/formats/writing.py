@@ -60,27 +60,23 @@ class UnitFile:
         Parameters
         ----------
         region
-            Voxels of the array; it begins on a chunk's border, and where it does not end on one the chunk is filled with 0.
+            Voxels of the array. Chunks that it does not fill are filled up with 0, so it must be all that is written of them.
         block
             Its voxels, in stored axes.
         """
         chunk = self._spec.chunk
-        cells = region.coarsened(chunk)
-        order = list(itertools.product(*map(range, cells.start, cells.stop)))
         stored = block.transpose()
         buffer = np.zeros(chunk[::-1], self._spec.dtype)
         flat = buffer.reshape(-1).view(np.uint8)
-        for position in morton_order([tuple(i - o for i, o in zip(cell, cells.start, strict=True)) for cell in order]):
-            cell = order[position]
-            inside = tuple(
-                slice(i * c - o, min((i + 1) * c, e) - o) for i, c, o, e in zip(cell, chunk, region.start, region.stop, strict=True)
-            )[::-1]
-            piece = stored[inside]
-            if piece.shape == buffer.shape:
+        for cell in in_morton_order(region.coarsened(chunk)):
+            origin = tuple(i * c for i, c in zip(cell, chunk, strict=True))
+            hit = Box(origin, tuple(o + c for o, c in zip(origin, chunk, strict=True))).intersect(region)
+            piece = stored[hit.relative_to(region.start).slices[::-1]]
+            if hit.shape == chunk:
                 np.copyto(buffer, piece)
             else:
                 buffer[...] = 0
-                buffer[tuple(map(slice, piece.shape))] = piece
+                buffer[hit.relative_to(origin).slices[::-1]] = piece
             if _any(flat):
                 self._file.append(self.number(cell), self._encode(flat.data))
 
@@ -112,7 +108,7 @@ def merge_unit(array: Zarr3Array, index: Index, box: Box, block: np.ndarray[Any,
     with exclusively(array.scratch, place.url):
         entries = array.entries(index)
         with array.unit(index, array.scratch) as out:
-            for cell in _in_morton_order(chunks.cells):
+            for cell in in_morton_order(chunks.cells):
                 region = grid.chunks().box_at(cell)
                 hit = region.intersect(box)
                 row = None if entries is None else entries[out.number(cell)]
@@ -131,6 +127,7 @@ def merge_unit(array: Zarr3Array, index: Index, box: Box, block: np.ndarray[Any,
                 out.put(region, voxels)
 
 
-def _in_morton_order(cells: Box) -> list[Index]:
+def in_morton_order(cells: Box) -> list[Index]:
+    """Return all coordinates of a box of cells, along the Z-order curve."""
     found = list(itertools.product(*map(range, cells.start, cells.stop)))
     return [found[i] for i in morton_order(found)]

@@ -106,6 +106,9 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._over.wait(RENEW_SECONDS):
+            holder = current_owner(self._place)
+            if holder is None or holder.token != self.token:
+                return
             self._owner = replace(self._owner, renewed=time.time())
             try:
                 self._place.write_bytes(self._bytes())
@@ -115,8 +118,17 @@ class Lease:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._over.set()
         self._renewer.join()
+        self.release(self.token)
+
+    @property
+    def token(self) -> str:
+        """What tells this holder from all others."""
+        return self._owner.token
+
+    def release(self, token: str) -> None:
+        """Give up the lease that is held under a token, by whatever process took it."""
         owner = current_owner(self._place)
-        if owner and owner.token == self._owner.token:
+        if owner and owner.token == token:
             self._place.delete()
 
 

@@ -1,0 +1,95 @@
+"""Levels: the magnifications that a plan writes, and where the files of each lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from wkdask.errors import DamagedError
+from wkdask.formats import Zarr3Array
+from wkdask.formats.shard import read_part
+from wkdask.geometry.grid import Box, Index, Tiling
+from wkdask.plan import FileRecord, Journal
+from wkdask.storage import Location
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One magnification that is being written.
+
+    Parameters
+    ----------
+    name
+        Layer and mag, such as ``color/2-2-1``.
+    array
+        Its array.
+    box
+        Its bounding box, in its own voxels, for each stored axis.
+    factor
+        How many voxels of the level before, along each stored axis, make one of this; all 1 for the first.
+    scale
+        The same, from the first level of the stage that writes it.
+    mode
+        How they are reduced.
+    direct
+        Whether each unit is written whole by one task; else in parts, which are joined.
+    """
+
+    name: str
+    array: Zarr3Array
+    box: Box
+    factor: Index
+    mode: str
+    scale: Index = ()
+    direct: bool = True
+
+    def within(self, scale: Index, tile: Index, over: Box) -> Level:
+        """Return the level as a stage with such tiles over ``over`` writes it."""
+        own = tuple(t // s for t, s in zip(tile, scale, strict=True))
+        unit = self.array.spec.unit
+        cells = zip(own, unit, tile, over.start, over.stop, strict=True)
+        direct = all(o % u == 0 or (start // t == (stop - 1) // t) for o, u, t, start, stop in cells)
+        return replace(self, scale=scale, direct=direct)
+
+    @property
+    def units(self) -> Tiling:
+        """The units that the box meets."""
+        return self.array.spec.grid.units(self.box)
+
+    def region(self, tile: Box) -> Box:
+        """Return the voxels of this level that a tile of the stage's first level makes."""
+        return tile.coarsened(self.scale).intersect(self.box)
+
+    def pieces(self, region: Box) -> Iterator[tuple[Index, Box]]:
+        """Yield each unit that a region meets, with the region's voxels in it."""
+        units = self.array.spec.grid.units(region)
+        for number in units.covering(region):
+            index = units.cell(number)
+            yield index, region.intersect(self.array.spec.grid.unit_box(index))
+
+    def part(self, journal: Journal, index: Sequence[int], tile: int) -> Location:
+        """Return where a task leaves its part of a unit."""
+        return journal.parts / self.name.rpartition("/")[2] / ".".join(map(str, index)) / f"{tile}.part"
+
+    def is_intact(self, journal: Journal, record: FileRecord) -> bool:
+        """Whether a unit's or part's file still has the size, the time and the index that were recorded."""
+        place = journal.target / record.path
+        stat = place.stat()
+        if stat is None or not record.size:
+            return stat is None and not record.size
+        if stat.size != record.size or (stat.mtime_ns and stat.mtime_ns != record.mtime_ns):
+            return False
+        try:
+            if record.path.endswith(".part"):
+                read_part(place)
+                return True
+            tail = record.path.removeprefix(path_below(journal.target, self.array.location) + "/" + self.array.layout.prefix)
+            found = self.array.inspect(tuple(map(int, tail.split(self.array.layout.separator))))
+        except (DamagedError, ValueError):
+            return False
+        return found is not None and found.digest == record.digest
+
+
+def path_below(folder: Location, place: Location) -> str:
+    """Return a place's path as seen from a folder that it lies in."""
+    return place.url.removeprefix(folder.url).lstrip("/")

@@ -1,0 +1,262 @@
+"""Laying out a pyramid: which magnifications are written from one reading of the source, in tiles of which shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wkdask import kernels
+from wkdask.formats import Zarr3Array
+from wkdask.geometry.grid import Box, Index, Tiling
+from wkdask.operations.level import Level
+from wkdask.operations.tiles import Array, JoinUnits, Source, WriteTiles
+from wkdask.plan import Journal, Stage
+
+TILE_BYTES = 64 << 20
+"""Voxels that one task holds, where memory allows more: beyond this, larger tiles gain nothing."""
+
+TASKS_PER_WORKER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Which tasks write the voxels of an array."""
+
+    stage: int
+    tiles: Tiling
+    scale: Index
+
+    def covering(self, box: Box) -> Iterator[tuple[int, int]]:
+        """Yield (stage, number) of the tasks that write the units which a box of the array meets."""
+        return ((self.stage, number) for number in self.tiles.covering(box.refined(self.scale)))
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """A source: a finer magnification, reduced by a factor; beyond its box the voxels are mirrored.
+
+    Parameters
+    ----------
+    array, box
+        The finer array, and its bounding box in its own voxels.
+    factor, mode
+        How many of its voxels make one, and how.
+    made
+        Which tasks of the same plan write it.
+    """
+
+    array: Zarr3Array
+    box: Box
+    factor: Index
+    mode: str
+    made: Made | None = None
+
+    def read(self, box: Box) -> Array:
+        """Return a box of the coarser level."""
+        fine = read_mirrored(self.array.read, box.refined(self.factor), self.box)
+        return kernels.reduce(fine, self.factor, self.mode, axes=self.array.spec.axes)
+
+    def bytes_read(self, box: Box) -> int:
+        """Return the bytes of voxels that are read for a box."""
+        return box.refined(self.factor).size * self.array.spec.itemsize
+
+    def needs(self, box: Box) -> Iterable[tuple[int, int]]:
+        """Return the tasks that write what is read."""
+        return self.made.covering(mirrored_range(box.refined(self.factor), self.box)) if self.made else ()
+
+    def describe(self) -> str:
+        """Return what is read."""
+        return f"{self.mode} of mag {self.array.location.name}"
+
+
+def mirrored(start: int, stop: int, low: int, high: int) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+    """Return, for each position, the one inside [low, high) that stands for it when the edges are mirrors.
+
+    The voxel at the edge is its own mirror image, as in numpy's ``symmetric`` padding.
+
+    Examples
+    --------
+    >>> mirrored(-2, 6, 0, 4).tolist()
+    [1, 0, 0, 1, 2, 3, 3, 2]
+    """
+    at = (np.arange(start, stop) - low) % (2 * (high - low))
+    return low + np.minimum(at, 2 * (high - low) - 1 - at)
+
+
+def mirrored_range(box: Box, domain: Box) -> Box:
+    """Return the part of a domain that stands for a box when the domain's edges are mirrors."""
+    ends = []
+    for a, b, low, high in zip(box.start, box.stop, domain.start, domain.stop, strict=True):
+        if low <= a and b <= high:
+            ends.append((a, b))
+        else:
+            at = mirrored(a, b, low, high)
+            ends.append((int(at.min()), int(at.max()) + 1))
+    return Box(tuple(a for a, _ in ends), tuple(b for _, b in ends))
+
+
+def read_mirrored(read: Callable[[Box], Array], box: Box, domain: Box) -> Array:
+    """Read a box whose voxels outside a domain are mirrored; Fortran-ordered."""
+    inside = mirrored_range(box, domain)
+    block = read(inside)
+    for axis, (a, b) in enumerate(zip(box.start, box.stop, strict=True)):
+        at = mirrored(a, b, domain.start[axis], domain.stop[axis]) - inside.start[axis]
+        if len(at) != block.shape[axis] or not np.array_equal(at, np.arange(len(at))):
+            block = np.take(block.transpose(), at, axis=block.ndim - 1 - axis).transpose()
+    return block
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a plan may use.
+
+    Parameters
+    ----------
+    workers
+        Tasks that run at once in one process.
+    tile_bytes
+        Voxels that one task may hold.
+    least
+        The smallest tile that the source reads well, such as the rows of a page that are decoded together.
+    """
+
+    workers: int
+    tile_bytes: int = TILE_BYTES
+    least: Index = ()
+
+
+Chosen = tuple[Index, int]
+"""Shape of the tiles of a stage, and how many levels it writes."""
+
+Growth = Sequence[int]
+"""Axes along which tiles grow, the first one to its end before the next."""
+
+
+def choose_tile(box: Box, voxel_bytes: int, steps: Sequence[Index], growth: Growth, room: Room) -> Chosen:
+    """Return the shape of tiles, and how many levels one reading serves.
+
+    Parameters
+    ----------
+    box
+        The first level's voxels.
+    voxel_bytes
+        Bytes of one of them.
+    steps
+        For each level that may be written from the same reading: the shape that tiles must be multiples of, so that its share
+        of each is whole chunks.
+    growth
+        Axes along which tiles grow; along all others they stay as small as they may be.
+    room
+        Threads, and bytes of a tile.
+
+    Notes
+    -----
+    More levels from one reading save decoding, but need larger tiles; so the most levels are taken that leave some four
+    tasks for each thread and fit into the bytes. Tiles grow along an axis to its whole extent before the next axis.
+    """
+    found = (tuple(map(min, steps[0], box.shape)), 1)
+    for count in range(len(steps), 0, -1):
+        tile = _grown(box, voxel_bytes, steps[count - 1], growth, room)
+        if count == 1 or (
+            math.prod(tile) * voxel_bytes <= room.tile_bytes and len(Tiling(box, tile)) >= room.workers * TASKS_PER_WORKER
+        ):
+            found = (tile, count)
+            break
+    return found
+
+
+def _grown(box: Box, voxel_bytes: int, step: Index, growth: Growth, room: Room) -> Index:
+    """Grow a tile from its smallest shape as far as bytes and the number of tasks allow."""
+    tile = list(step)
+    for axis in growth:
+        whole = -(-box.stop[axis] // step[axis]) * step[axis]
+        for wanted in _sizes(step[axis], whole):
+            trial = tuple(wanted if i == axis else n for i, n in enumerate(tile))
+            size = math.prod(map(min, trial, box.shape)) * voxel_bytes
+            enough = len(Tiling(box, trial)) >= room.workers * TASKS_PER_WORKER
+            if size <= room.tile_bytes and (enough or axis == growth[0]):
+                tile[axis] = wanted
+                break
+    return tuple(tile)
+
+
+def _sizes(step: int, whole: int) -> Iterator[int]:
+    """Yield sizes from the whole axis down to one step: first all of it, then powers of two of the step."""
+    yield whole
+    size = 1 << max(0, (whole // step - 1).bit_length() - 1)
+    while size:
+        yield size * step
+        size //= 2
+
+
+def build_stages(
+    source: Source, levels: Sequence[Level], room: Room, journal: Journal, chosen: Sequence[Chosen] = ()
+) -> tuple[list[Stage], list[int]]:
+    """Return the stages that write all levels, and for each level the stage that completes it.
+
+    The first stage reads the source; where its tiles are too small for further levels, the next stage reads the last level
+    that was written. Levels whose units are met by several tiles are followed by a stage that joins the parts.
+
+    Parameters
+    ----------
+    source
+        Gives the first level.
+    levels
+        All of them, finest first.
+    room
+        What tasks may use.
+    journal
+        Knows where parts lie.
+    chosen
+        The tiles of each stage, where a run that began with them is to go on.
+    """
+    stages: list[Stage] = []
+    last: list[int] = []
+    left, kept = list(levels), list(chosen)
+    while left:
+        stage = len(stages)
+        write = _stage(source, left, room, journal, kept.pop(0) if kept else None)
+        stages.append(Stage(f"write {' '.join(level.name.rpartition('/')[2] for level in write.levels)}", write))
+        made = Made(stage, write.tiles, write.levels[-1].scale)
+        for level in write.levels:
+            last.append(stage)
+            if not level.direct:
+                last[-1] = len(stages)
+                stages.append(Stage(f"join {level.name.rpartition('/')[2]}", JoinUnits(level, write.tiles, stage, journal)))
+                made = Made(len(stages) - 1, level.units, (1,) * len(level.scale))
+        left = left[len(write.levels) :]
+        if left:
+            fine, coarse = write.levels[-1], left[0]
+            if fine.direct:
+                made = Made(stage, write.tiles, fine.scale)
+            source = Reduced(fine.array, fine.box, coarse.factor, coarse.mode, made)
+            room = Room(room.workers, min(room.tile_bytes, TILE_BYTES))
+    return stages, last
+
+
+def chosen_tiles(stages: Iterable[Stage]) -> list[list[object]]:
+    """Return the tiles that stages were built with, as JSON, so that a later run can go on with them."""
+    return [[*s.operation.tile, len(s.operation.levels)] for s in stages if isinstance(s.operation, WriteTiles)]
+
+
+def _stage(source: Source, levels: Sequence[Level], room: Room, journal: Journal, chosen: Chosen | None) -> WriteTiles:
+    first = levels[0]
+    scale = (1,) * len(first.factor)
+    scales, steps = [scale], [tuple(map(max, first.array.spec.chunk, room.least or first.array.spec.chunk))]
+    for level in levels[1:]:
+        if max(level.factor) > 2:  # mirroring at the end would reach beyond the tile
+            break
+        scale = tuple(s * f for s, f in zip(scale, level.factor, strict=True))
+        scales.append(scale)
+        steps.append(tuple(max(o, c * s) for o, c, s in zip(steps[0], level.array.spec.chunk, scale, strict=True)))
+    voxel_bytes = first.array.spec.itemsize
+    if isinstance(source, Reduced):
+        voxel_bytes *= math.prod(source.factor)
+    # images are read plane by plane, so their tiles grow within the plane only
+    growth = [i for i, axis in enumerate(first.array.spec.axes) if axis in ("xyz" if isinstance(source, Reduced) else "xy")]
+    tile, count = chosen or choose_tile(first.box, voxel_bytes, steps, growth, room)
+    own = tuple(level.within(s, tile, first.box) for level, s in zip(levels[:count], scales, strict=False))
+    return WriteTiles(source, own, tile, journal, extremes=not isinstance(source, Reduced))

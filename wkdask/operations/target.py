@@ -1,0 +1,180 @@
+"""A layer that a plan makes: its arrays before the first task, its place in the JSON when a magnification is complete."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from wkdask.errors import DatasetExistsError, InputError, LayerExistsError, MetadataError
+from wkdask.formats import Zarr3
+from wkdask.metadata import FILE_NAME, LayerProperties, MagProperties, Properties, VoxelSize, dump_json, load_json, ome_attributes
+from wkdask.operations.level import Level, path_below
+from wkdask.plan import Journal, Receipt
+from wkdask.storage import WORK_FOLDER, Location, update_document
+
+GROUP = {"zarr_format": 3, "node_type": "group"}
+
+
+@dataclass(frozen=True)
+class NewLayer:
+    """A new layer in a dataset that exists or is to be made; see `wkdask.plan.Setup`.
+
+    Parameters
+    ----------
+    journal
+        Of the run that makes it.
+    dataset_name, voxel_size
+        Of the dataset, where it is to be made; an existing one must have this voxel size.
+    layer
+        The layer without magnifications, as JSON.
+    levels
+        Its magnifications.
+    mags
+        Their factors, in the same order.
+    """
+
+    journal: Journal
+    dataset_name: str
+    voxel_size: VoxelSize
+    layer: bytes
+    levels: tuple[Level, ...]
+    mags: tuple[tuple[int, int, int], ...]
+
+    @property
+    def document(self) -> Location:
+        """The dataset's JSON."""
+        return self.journal.target / FILE_NAME
+
+    @property
+    def properties(self) -> LayerProperties:
+        """The layer without magnifications."""
+        return LayerProperties.from_dict(load_json(self.layer, "layer"), "layer")
+
+    def check(self) -> None:
+        """Refuse a target that is something else, holds the layer already, or has other voxels."""
+        target, name = self.journal.target, self.journal.key
+        if target.is_file():
+            raise DatasetExistsError(f"{target} is a file. Give a folder that does not exist yet.")
+        if not self.document.is_file():
+            others = [n for n in target.names() if n != WORK_FOLDER]
+            if others and not (target / WORK_FOLDER / "jobs").is_folder():
+                raise DatasetExistsError(
+                    f"{target} exists and is no dataset: it holds {', '.join(others[:3])}. Give a folder that is empty or new."
+                )
+            return
+        found = Properties.from_json(self.document.read_bytes(), str(self.document))
+        if name in found.layer_names and self.journal.document() is None:
+            raise LayerExistsError(
+                f"{target} exists and has a layer '{name}'; --overwrite-existing. Or choose another --layer-name to add a layer."
+            )
+        if found.voxel_size != self.voxel_size:
+            raise InputError(
+                f"{target} has voxels of {found.voxel_size}, not {self.voxel_size}. Layers of one dataset share their voxel size."
+            )
+
+    def create(self) -> None:
+        """Make the groups and the empty arrays; nothing lists them yet."""
+        for group in (self.journal.target / "zarr.json", self._group):
+            if not group.is_file():
+                group.write_bytes(json.dumps(GROUP, indent=4).encode())
+        for level in self.levels:
+            if not Zarr3().detect(level.array.location):
+                Zarr3().create(level.array.location, level.array.spec)
+
+    @property
+    def _group(self) -> Location:
+        return self.journal.target / self.journal.key / "zarr.json"
+
+    def sweep(self, keep: frozenset[str]) -> None:
+        """Delete units, parts and unfinished files that no receipt speaks for."""
+        self.journal.scratch.delete()
+        for level in self.levels:
+            for index in list(level.array.written_units()):
+                unit = level.array.unit_location(index)
+                if path_below(self.journal.target, unit) not in keep:
+                    unit.delete()
+        for mag in self.journal.parts.names():
+            for unit_name in (self.journal.parts / mag).names():
+                folder = self.journal.parts / mag / unit_name
+                for part in folder.names():
+                    if path_below(self.journal.target, folder / part) not in keep:
+                        (folder / part).delete()
+
+    def finish(self, journal: Iterable[Receipt]) -> None:
+        """Leave a list of units with size and digest for each magnification, and OME-NGFF metadata for other readers."""
+        units: dict[str, dict[str, Any]] = {level.name: {} for level in self.levels}
+        prefixes = {path_below(self.journal.target, level.array.location) + "/": level.name for level in self.levels}
+        for receipt in journal:
+            for record in receipt.files:
+                for prefix, name in prefixes.items():
+                    if record.path.startswith(prefix):
+                        units[name][record.path.removeprefix(prefix)] = {"bytes": record.size, "digest": f"{record.digest:08x}"}
+        for name, found in units.items():
+            place = self.journal.target / WORK_FOLDER / "receipts" / f"{name}.json"
+            place.write_bytes(json.dumps({"version": 1, "units": found}, indent=1).encode())
+        axes = self.levels[0].array.spec.axes
+        pairs = [(mag, level.array.location.name) for mag, level in zip(self.mags, self.levels, strict=True)]
+        attributes = ome_attributes(axes, self.voxel_size, pairs)
+        self._group.write_bytes(json.dumps({**GROUP, "attributes": attributes}, indent=4).encode())
+
+    def commit(self, level: int, low: float | None, high: float | None) -> None:
+        """List a magnification in the JSON, and the layer and the dataset with the first one."""
+        update_document(self.document, lambda old: self._with_level(old, level, low, high))
+
+    def _with_level(self, old: bytes | None, number: int, low: float | None, high: float | None) -> bytes:
+        if old is None:
+            properties = Properties.new(self.dataset_name, self.voxel_size)
+        else:
+            properties = Properties.from_json(old, str(self.document))
+        name = self.journal.key
+        layer = properties.layer(name) if name in properties.layer_names else _measured(self.properties, low, high)
+        array = self.levels[number].array
+        order = {axis: i for i, axis in enumerate(array.spec.axes) if axis in "cxyz"}
+        path = f"./{path_below(self.journal.target, array.location)}"
+        layer = layer.with_mag(MagProperties.new(self.mags[number], path=path, axis_order=order))
+        return properties.with_layer(layer).to_json()
+
+
+def _measured(layer: LayerProperties, low: float | None, high: float | None) -> LayerProperties:
+    """Return the layer with what the voxels told: contrast window, or largest segment id."""
+    if high is None or low is None:
+        return layer
+    if layer.category == "segmentation":
+        return layer.updated(largest_segment_id=int(high))
+    return layer.with_view_configuration(min=float(low), max=float(high))
+
+
+@dataclass(frozen=True, slots=True)
+class CommitLevel:
+    """Lists one magnification when it is complete; see `wkdask.plan.Milestone`."""
+
+    target: NewLayer
+    level: int
+    stage: int
+
+    @property
+    def name(self) -> str:
+        """Layer and mag."""
+        return self.target.levels[self.level].name
+
+    def commit(self, low: float | None, high: float | None) -> None:
+        """Make it visible."""
+        self.target.commit(self.level, low, high)
+
+
+def check_overwritable(target: Location) -> None:
+    """Refuse to overwrite what is neither a dataset nor an unfinished one of ours."""
+    if target.is_file() or (target.names() and not (target / FILE_NAME).is_file() and not (target / WORK_FOLDER / "jobs").is_folder()):
+        raise DatasetExistsError(f"{target} is no dataset, so it is not overwritten. Delete it yourself, or give another target.")
+    if (target / FILE_NAME).is_file():
+        try:
+            Properties.from_json((target / FILE_NAME).read_bytes(), str(target / FILE_NAME))
+        except MetadataError as error:
+            raise DatasetExistsError(f"{error} It is not overwritten. Delete {target} yourself, or give another target.") from error
+
+
+def dumped(layer: LayerProperties) -> bytes:
+    """Return a layer as JSON."""
+    return dump_json(layer.to_dict())

@@ -1,0 +1,264 @@
+"""The tasks that write magnifications: tiles of a source, and joins of the parts that they leave."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from wkdask import kernels
+from wkdask.geometry.grid import Box, Index, Tiling
+from wkdask.operations.level import Level, path_below
+from wkdask.plan import FileRecord, Journal, Receipt, stop_if_asked
+
+PUT_CHUNKS = 8
+"""Chunks along each axis that are encoded between two looks at whether the user wants to stop."""
+
+Array = np.ndarray[Any, Any]
+
+
+class Source(Protocol):
+    """Where the voxels of a stage's first level come from."""
+
+    def read(self, box: Box) -> Array:
+        """Return a box of the first level, Fortran-ordered in stored axes."""
+        ...
+
+    def bytes_read(self, box: Box) -> int:
+        """Return the bytes of voxels that reading a box decodes."""
+        ...
+
+    def needs(self, box: Box) -> Iterable[tuple[int, int]]:
+        """Return (stage, number) of the tasks that write what reading a box needs."""
+        ...
+
+    def describe(self) -> str:
+        """Return what is read, in a few words."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WriteTiles:
+    """Each task reads one tile of the source and writes it, and all coarser levels that it is enough for.
+
+    Parameters
+    ----------
+    source
+        Gives the voxels of the first level.
+    levels
+        What is written from one reading, finest first.
+    tile
+        Shape of a tile, in voxels of the first level.
+    journal
+        Knows where parts lie.
+    extremes
+        Whether the receipts tell the least and the greatest voxel.
+    """
+
+    source: Source
+    levels: tuple[Level, ...]
+    tile: Index
+    journal: Journal
+    extremes: bool = False
+
+    @property
+    def tiles(self) -> Tiling:
+        """The tiles over the first level's box."""
+        return Tiling(self.levels[0].box, self.tile)
+
+    @property
+    def count(self) -> int:
+        """Number of tiles."""
+        return len(self.tiles)
+
+    def _bytes(self, box: Box) -> int:
+        return box.size * self.levels[0].array.spec.itemsize
+
+    @property
+    def bytes_needed(self) -> int:
+        """Memory of one task: what it reads, the tile, the next coarser one, and what the kernel and the encoder take."""
+        tile = Box((0,) * len(self.tile), tuple(map(min, self.tile, self.levels[0].box.shape)))
+        read = self.source.bytes_read(tile)
+        whole = self._bytes(tile)
+        reduced = whole // 2 if len(self.levels) > 1 else 0
+        return (read if read != whole else 0) + whole + reduced + (8 << 20)
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes of voxels read by all tasks."""
+        return self.source.bytes_read(self.levels[0].box)
+
+    def dependencies(self, number: int) -> Iterable[tuple[int, int]]:
+        """Return the tasks that write what the source reads."""
+        return self.source.needs(self.tiles.box(number))
+
+    def consumes(self, number: int) -> Iterable[str]:  # noqa: ARG002
+        """Return nothing: tiles make, they do not use up."""
+        return ()
+
+    def run(self, stage: int, number: int) -> Receipt:
+        """Read, write, reduce, write, and so on."""
+        start = time.perf_counter()
+        stop_if_asked()
+        box = self.tiles.box(number)
+        block = self.source.read(box)
+        low, high = _extremes(block) if self.extremes else (None, None)
+        files: list[FileRecord] = []
+        region = box
+        for level in self.levels:
+            if level is not self.levels[0]:
+                block = _reduced(block, region, level)
+                region = level.region(box)
+            files += self._write(level, region, block, number)
+        seconds = time.perf_counter() - start
+        out = sum(record.size for record in files)
+        return Receipt(stage, number, "done", tuple(files), seconds, self.source.bytes_read(box), out, low, high)
+
+    def _write(self, level: Level, region: Box, block: Array, number: int) -> Iterator[FileRecord]:
+        """Publish the units, or parts of units, that a block makes; a file that is there already is a finished one."""
+        for index, piece in level.pieces(region):
+            unit = level.array.unit_location(index)
+            place = unit if level.direct else level.part(self.journal, index, number)
+            if place.is_file() or unit.is_file():
+                continue
+            scratch = self.journal.scratch
+            writer = level.array.unit(index, scratch) if level.direct else level.array.part(index, place, scratch)
+            with writer as out:
+                for small in _small(piece, level.array.spec.chunk):
+                    stop_if_asked()
+                    out.put(small, block[small.relative_to(region.start).slices])
+            yield FileRecord.of(path_below(self.journal.target, place), writer.written)
+
+    def retire(self, number: int) -> None:
+        """Nothing is superfluous."""
+
+    def is_intact(self, record: FileRecord) -> bool:
+        """Whether a file that a task left is still what the receipt says."""
+        return any(level.is_intact(self.journal, record) for level in self.levels if _is_of(level, self.journal, record))
+
+    def describe(self) -> str:
+        """Return what is read and written."""
+        shape = " x ".join(str(min(t, s)) for t, s in zip(self.tile, self.levels[0].box.shape, strict=True))
+        names = ", ".join(level.name + ("" if level.direct else " in parts") for level in self.levels)
+        return f"tiles of {shape} from {self.source.describe()} to {names}"
+
+
+def _is_of(level: Level, journal: Journal, record: FileRecord) -> bool:
+    array = path_below(journal.target, level.array.location) + "/"
+    parts = path_below(journal.target, journal.parts / level.name.rpartition("/")[2]) + "/"
+    return record.path.startswith((array, parts))
+
+
+def _small(region: Box, chunk: Index) -> Iterator[Box]:
+    """Yield a region in pieces of a few chunks, in Z-order."""
+    from wkdask.formats.writing import in_morton_order
+
+    pieces = Tiling(region, tuple(c * PUT_CHUNKS for c in chunk))
+    for cell in in_morton_order(pieces.cells):
+        yield pieces.box_at(cell)
+
+
+def _extremes(block: Array) -> tuple[float | None, float | None]:
+    """Return the least and the greatest finite voxel; integers stay exact."""
+    if not block.size:
+        return None, None
+    if block.dtype.kind == "f":
+        finite = block[np.isfinite(block)]
+        return (float(finite.min()), float(finite.max())) if finite.size else (None, None)
+    return int(block.min()), int(block.max())
+
+
+def _reduced(block: Array, region: Box, level: Level) -> Array:
+    """Reduce a block to the next level; at odd ends of the box the last voxels stand for their missing neighbours.
+
+    Tiles end on multiples of the factor, so only the box's own ends are odd; and with factors of 2, mirroring there is the
+    same as repeating the last voxel.
+    """
+    grown = region.coarsened(level.factor).refined(level.factor)
+    if grown != region:
+        ends = zip(region.start, region.stop, grown.start, grown.stop, strict=True)
+        block = _padded(block, [(a - lower, upper - b) for a, b, lower, upper in ends])
+    return kernels.reduce(block, level.factor, level.mode, axes=level.array.spec.axes)
+
+
+def _padded(block: Array, ends: list[tuple[int, int]]) -> Array:
+    """Repeat the voxels at the ends; Fortran order stays."""
+    return np.pad(block.transpose(), ends[::-1], mode="edge").transpose()
+
+
+@dataclass(frozen=True, slots=True)
+class JoinUnits:
+    """Each task makes one unit of its parts, without decoding them, and deletes the parts.
+
+    Parameters
+    ----------
+    level
+        Whose units.
+    tiles
+        The tiles that left the parts, over the first level of their stage.
+    stage
+        Number of the stage that wrote them.
+    journal
+        Knows where they lie.
+    """
+
+    level: Level
+    tiles: Tiling
+    stage: int
+    journal: Journal
+
+    @property
+    def count(self) -> int:
+        """Number of units."""
+        return len(self.level.units)
+
+    @property
+    def bytes_needed(self) -> int:
+        """Memory of one task: the index, and a piece of what is copied."""
+        return (32 << 20) + 64 * math.prod(self.level.array.spec.grid.chunks_per_unit)
+
+    @property
+    def bytes_in(self) -> int:
+        """No voxels are read."""
+        return 0
+
+    def _tiles(self, number: int) -> Iterator[int]:
+        unit = self.level.array.spec.grid.unit_box(self.level.units.cell(number)).intersect(self.level.box)
+        return self.tiles.covering(unit.refined(self.level.scale))
+
+    def dependencies(self, number: int) -> Iterable[tuple[int, int]]:
+        """Return the tiles that meet the unit."""
+        return ((self.stage, tile) for tile in self._tiles(number))
+
+    def consumes(self, number: int) -> Iterable[str]:
+        """Return the parts."""
+        index = self.level.units.cell(number)
+        for tile in self._tiles(number):
+            yield path_below(self.journal.target, self.level.part(self.journal, index, tile))
+
+    def run(self, stage: int, number: int) -> Receipt:
+        """Join and publish."""
+        start = time.perf_counter()
+        stop_if_asked()
+        index = self.level.units.cell(number)
+        parts = [self.level.part(self.journal, index, tile) for tile in self._tiles(number)]
+        written = self.level.array.join(index, parts, self.journal.scratch)
+        path = path_below(self.journal.target, self.level.array.unit_location(index))
+        files = (FileRecord.of(path, written),)
+        return Receipt(stage, number, "done", files, time.perf_counter() - start, 0, written.size)
+
+    def retire(self, number: int) -> None:
+        """Delete the parts."""
+        self.level.part(self.journal, self.level.units.cell(number), 0).parent.delete()
+
+    def is_intact(self, record: FileRecord) -> bool:
+        """Whether a unit is still what the receipt says."""
+        return self.level.is_intact(self.journal, record)
+
+    def describe(self) -> str:
+        """Return what is joined."""
+        return f"parts of {self.level.name} to units of {' x '.join(map(str, self.level.array.spec.unit))}"

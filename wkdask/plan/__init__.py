@@ -1,0 +1,29 @@
+"""Plans over units: what to do, how far it is, and how it runs."""
+
+from wkdask.plan.drive import Pool, ThreadPool, run
+from wkdask.plan.journal import Journal, unfinished_jobs
+from wkdask.plan.memory import default_limit, parse_bytes
+from wkdask.plan.plan import Plan
+from wkdask.plan.receipt import FileRecord, Receipt, Report, format_bytes
+from wkdask.plan.stage import Batch, Milestone, Operation, Setup, Stage, stop_if_asked
+
+__all__ = [
+    "Batch",
+    "FileRecord",
+    "Journal",
+    "Milestone",
+    "Operation",
+    "Plan",
+    "Pool",
+    "Receipt",
+    "Report",
+    "Setup",
+    "Stage",
+    "ThreadPool",
+    "default_limit",
+    "format_bytes",
+    "parse_bytes",
+    "run",
+    "stop_if_asked",
+    "unfinished_jobs",
+]

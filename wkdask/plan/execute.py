@@ -1,0 +1,118 @@
+"""The one function that does work, wherever it runs; and what comes before the first task and after the last."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from wkdask.errors import ConflictError, InputError, InterruptedRunError, StorageError, WkdaskError
+from wkdask.plan.plan import Plan
+from wkdask.plan.receipt import Receipt, extremes
+from wkdask.plan.stage import Batch
+from wkdask.storage import WORK_FOLDER, Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Where a plan stands when a run takes it up: tasks that are done, by stage, and the extremes that they saw."""
+
+    done: Mapping[int, frozenset[int]]
+    low: float | None = None
+    high: float | None = None
+
+
+def lease(plan: Plan) -> Lease:
+    """Return the lease of the plan's dataset."""
+    return Lease(plan.target / WORK_FOLDER / "run.json", plan.name)
+
+
+def begin(plan: Plan) -> Begun:
+    """Check the target, create what is missing, and find out what an earlier run has done.
+
+    Files of that run that are not what its journal says are deleted, so that the tasks which make them run again.
+    """
+    plan.setup.check()
+    resumed = plan.journal.begin(plan.document())
+    plan.setup.create()
+    if not resumed:
+        return Begun({})
+    receipts = {(r.stage, r.number): r for r in plan.journal.read() if r.stage < len(plan.stages)}
+    done, intact = _standing(plan, receipts)
+    plan.setup.sweep(frozenset(intact))
+    low, high = extremes(receipts[key] for key in done)
+    by_stage: dict[int, set[int]] = defaultdict(set)
+    for stage, number in done:
+        by_stage[stage].add(number)
+    return Begun({stage: frozenset(numbers) for stage, numbers in by_stage.items()}, low, high)
+
+
+def _standing(plan: Plan, receipts: Mapping[tuple[int, int], Receipt]) -> tuple[list[tuple[int, int]], set[str]]:
+    """Return the tasks whose files are all there, or were used up by such a task, and the paths of the files."""
+    done: list[tuple[int, int]] = []
+    intact: set[str] = set()
+    used: set[str] = set()
+    for key in sorted(receipts, reverse=True):
+        operation = plan.stages[key[0]].operation
+        good = [record for record in receipts[key].files if operation.is_intact(record)]
+        intact.update(record.path for record in good if record.path not in used)
+        if all(record in good or record.path in used for record in receipts[key].files):
+            done.append(key)
+            used.update(operation.consumes(key[1]))
+    return done, intact
+
+
+def execute(plan: Plan, batch: Batch) -> tuple[Receipt, ...]:
+    """Do the tasks of a batch, write them into the journal, and say what became of them. Tasks never raise.
+
+    Raises
+    ------
+    InterruptedRunError
+        When the user stopped the run.
+    """
+    receipts = []
+    for number in batch.numbers:
+        receipt = _attempt(plan, batch.stage, number)
+        if plan.target.is_local:
+            receipt = _journalled(plan, (receipt,))[0]
+        receipts.append(receipt)
+    return tuple(receipts) if plan.target.is_local else _journalled(plan, receipts)
+
+
+def _attempt(plan: Plan, stage: int, number: int) -> Receipt:
+    start = time.perf_counter()
+    try:
+        receipt = plan.stages[stage].operation.run(stage, number)
+    except InterruptedRunError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a task does, the others go on
+        return Receipt(stage, number, "failed", seconds=time.perf_counter() - start, error=_said(error), again=_may_pass(error))
+    return receipt
+
+
+def _journalled(plan: Plan, receipts: Iterable[Receipt]) -> tuple[Receipt, ...]:
+    receipts = tuple(receipts)
+    try:
+        plan.journal.write(receipts)
+        for receipt in receipts:
+            if receipt.state == "done":
+                plan.stages[receipt.stage].operation.retire(receipt.number)
+    except StorageError as error:
+        return tuple(Receipt(r.stage, r.number, "failed", error=_said(error), again=True) for r in receipts)
+    return receipts
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, WkdaskError) else f"{type(error).__name__}: {error}"
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether trying again may help: not for wrong or damaged input."""
+    return isinstance(error, ConflictError) or not isinstance(error, InputError | MemoryError)
+
+
+def finish(plan: Plan) -> None:
+    """Condense the journal of a complete plan, and delete the job."""
+    plan.setup.finish(plan.journal.read())
+    plan.journal.remove()

@@ -1,0 +1,56 @@
+"""How much memory there is, and how much a process takes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from wkdask.errors import InputError
+
+SHARE = 0.6
+"""What a run takes of the machine's, or the container's, memory unless told otherwise."""
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def parse_bytes(text: str | int | float) -> int:
+    """Read an amount of memory.
+
+    Examples
+    --------
+    >>> parse_bytes("1.5GB"), parse_bytes("2GiB"), parse_bytes(1000)
+    (1500000000, 2147483648, 1000)
+    """
+    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]i?)?b?\s*", str(text).lower())
+    if not found or float(found[1]) <= 0:
+        raise InputError(f"{text!r} is no amount of memory. Write it like 4GB or 512MiB.")
+    return int(float(found[1]) * UNITS[found[2] or ""])
+
+
+def available_bytes() -> int:
+    """Return the memory of the machine, or of the control group that this process runs in, whichever is less."""
+    import psutil
+
+    limits = [int(psutil.virtual_memory().total)]
+    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limits.append(int(Path(name).read_text()))
+        except (OSError, ValueError):
+            continue
+    return min(limits)
+
+
+def default_limit() -> int:
+    """Return what a run may take where no limit was given."""
+    return int(SHARE * available_bytes())
+
+
+def used_bytes() -> int:
+    """Return the anonymous and shared memory of this process."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return sum(int(n) * 1024 for n in re.findall(r"(?:RssAnon|RssShmem):\s+(\d+) kB", status))
+    except OSError:
+        import psutil
+
+        return int(psutil.Process().memory_info().rss)
