@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from math import isfinite
 from typing import Annotated, Any, ClassVar, NoReturn, Self
@@ -219,7 +219,7 @@ def load_json(data: bytes, where: str) -> Any:
 
 
 def dump_json(document: Any, where: str = "the document") -> bytes:
-    """Return a document as UTF-8 with 4 spaces of indentation.
+    r"""Return a document as UTF-8 with 4 spaces of indentation.
 
     Raises
     ------
@@ -229,7 +229,7 @@ def dump_json(document: Any, where: str = "the document") -> bytes:
     Examples
     --------
     >>> dump_json({"a": 1})
-    b'{\\n    "a": 1\\n}'
+    b'{\n    "a": 1\n}'
     """
     try:
         try:
@@ -275,7 +275,18 @@ def _finite(text: str) -> float:
 def _fail(kind: type[InputError | MetadataError], where: str, error: ValidationError) -> NoReturn:
     problems = error.errors(include_url=False)
     more = f" There are {len(problems) - 1} more such problems." if len(problems) > 1 else ""
-    raise kind(f"{where}: {_problem(problems[0])}.{more} Correct the document.") from None
+    remedy = "Correct the document." if kind is MetadataError else "Give another value."
+    raise kind(f"{where}: {_problem(problems[0])}.{more} {remedy}") from None
+
+
+_PLAINER = {
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "int_type": "a whole number",
+    "string_type": "a text",
+    "bool_type": "true or false",
+}
 
 
 def _problem(details: ErrorDetails) -> str:
@@ -287,7 +298,7 @@ def _problem(details: ErrorDetails) -> str:
         return f"{parent or 'the top level'} has no key '{key}', which is required"
     if details["type"] == "found":
         return f"{path}: {details['msg']}" if path else details["msg"]
-    expected = details["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    expected = _PLAINER.get(details["type"], details["msg"].removeprefix("Input should be "))
     return f"{path or 'the top level'} is {shorten(details['input'])}, expected {expected}"
 
 
@@ -321,3 +332,16 @@ def shorten(value: Any) -> str:
         return json.dumps(value)
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names for a message, not more than 20 of them.
+
+    Examples
+    --------
+    >>> listed(["a", "b"]), listed([])
+    ('a, b', 'none')
+    """
+    names = list(names)
+    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    return (", ".join(names[:20]) or "none") + more

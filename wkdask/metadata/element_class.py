@@ -40,7 +40,7 @@ def to_element_class(dtype: object, num_channels: int) -> str:
     ('uint24', 'float', 'uint32')
     """
     kind, bits = _parts(dtype_name(dtype))
-    if isinstance(num_channels, bool) or not isinstance(num_channels, int) or num_channels < 1:
+    if type(num_channels) is bool or not hasattr(num_channels, "__index__") or num_channels < 1:
         raise InputError(f"A layer can not have {num_channels!r} channels. Give a whole number from 1 on.")
     element_class = f"{kind}{bits * num_channels}"
     return _WRITTEN.get(element_class, element_class)

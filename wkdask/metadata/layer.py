@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, StrictInt, StrictStr, 
 from pydantic_core import PydanticCustomError
 
 from wkdask.errors import InputError, MagNotFoundError, MetadataError
+from wkdask.geometry import NDBoundingBox
 from wkdask.metadata.document import Document, plain, shorten
 from wkdask.metadata.element_class import from_element_class, to_element_class
 from wkdask.metadata.mag import (
@@ -128,14 +129,14 @@ class LayerProperties(Document):
         bounding_box
             In mag-1 voxels, not below 0: a box, or a top left and a size.
         additional_axes
-            Axes beside c, x, y, z: name, bounds, place in the stored array.
+            Axes beside c, x, y, z: name, bounds, place in the stored array. By default those of the box.
 
         Raises
         ------
         InputError
             A value is not allowed.
         """
-        axes = [a if isinstance(a, AxisProperties) else _axis(a) for a in additional_axes]
+        axes = [a if isinstance(a, AxisProperties) else _axis(a) for a in additional_axes or further_axes(bounding_box)]
         raw = {
             "name": validate_layer_name(name),
             "category": category,
@@ -257,12 +258,43 @@ class LayerProperties(Document):
         view = self.default_view_configuration or LayerViewConfiguration()
         return self.model_copy(update={"default_view_configuration": view.updated(**changes)})
 
+    def box(self) -> NDBoundingBox:
+        """Return the bounding box as a value: a BoundingBox, or where there are additional axes one with these.
+
+        Examples
+        --------
+        >>> LayerProperties.new("a", "color", "uint8", 1, "zarr3", ((0, 0, 0), (8, 8, 4))).box()
+        BoundingBox(topleft=(0, 0, 0), size=(8, 8, 4))
+        """
+        if not self.additional_axes:
+            return self.bounding_box.to_box()
+        order = self.axes()
+        start = dict(zip("xyz", self.bounding_box.top_left, strict=True))
+        stop = dict(zip("xyz", self.bounding_box.bottom_right, strict=True))
+        for axis in self.additional_axes:
+            start[axis.name], stop[axis.name] = axis.bounds
+        names = tuple(name for name in order if name in start)
+        return NDBoundingBox(
+            tuple(start[name] for name in names),
+            tuple(stop[name] - start[name] for name in names),
+            names,
+            tuple(order.index(name) for name in names),
+        )
+
     def with_bounding_box(self, box: Any) -> Self:
-        """Return the layer with another box (mag-1 voxels, not below 0); unknown keys of the old one stay."""
+        """Return the layer with another box (mag-1 voxels, not below 0); unknown keys of the old one stay.
+
+        Where the box has additional axes of the layer, their bounds change too.
+        """
         new = BoundingBoxProperties.of(box)
-        old = self.bounding_box
-        changed = old.updated(top_left=new.top_left, width=new.width, height=new.height, depth=new.depth)
-        return self.model_copy(update={"bounding_box": changed})
+        changed = self.bounding_box.updated(top_left=new.top_left, width=new.width, height=new.height, depth=new.depth)
+        update: dict[str, Any] = {"bounding_box": changed}
+        bounds = {name: bounds for name, bounds, _ in further_axes(box)}
+        if self.additional_axes and bounds:
+            update["additional_axes"] = tuple(
+                axis.updated(bounds=bounds.get(axis.name, axis.bounds)) for axis in self.additional_axes
+            )
+        return self.model_copy(update=update)
 
     def _plain(self, name: str, value: Any) -> Any:
         if name != "largest_segment_id" or value is None:
@@ -271,6 +303,20 @@ class LayerProperties(Document):
             return self._envelope
         big = abs(value) > _LARGEST_PLAIN
         return {"customJsonEncoding": "bigint", "value": str(value)} if big else value
+
+
+def further_axes(box: Any) -> list[tuple[str, tuple[int, int], int]]:
+    """Return name, bounds and index of a box's axes beside c, x, y and z.
+
+    Examples
+    --------
+    >>> further_axes(NDBoundingBox((0, 1, 2, 3), (7, 8, 8, 8), ("t", "x", "y", "z"), (0, 2, 3, 4)))
+    [('t', (0, 7), 0)]
+    """
+    if not isinstance(box, NDBoundingBox):
+        return []
+    rows = zip(box.axes, box.topleft, box.size, box.index, strict=True)
+    return [(name, (start, start + size), index) for name, start, size, index in rows if name not in DEFAULT_AXES]
 
 
 def _axis(axis: Any) -> AxisProperties:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import StrictStr
+from pydantic import AfterValidator, StrictStr
+from pydantic_core import PydanticCustomError
 
 from wkdask.errors import InputError, MetadataError
+from wkdask.geometry import BoundingBox, Mag, NDBoundingBox
 from wkdask.metadata.document import Count, Document, Int, Positive
 from wkdask.metadata.path import PathKind, classify_path, resolve_relative, validate_layer_name
 
@@ -36,21 +38,18 @@ def mag_triple(mag: Any) -> Triple:
     >>> mag_triple("2-2-1"), mag_triple(4)
     ((2, 2, 1), (4, 4, 4))
     """
-    parts: list[Any]
-    if isinstance(mag, str) and re.fullmatch(r"[0-9]{1,9}(-[0-9]{1,9}){0,2}", mag):
-        parts = [int(part) for part in mag.split("-")]
-    elif isinstance(mag, Iterable) and not isinstance(mag, str):
-        parts = list(mag)
+    if isinstance(mag, str):
+        parts = [int(part) for part in mag.split("-")] if re.fullmatch(r"[0-9]{1,9}(-[0-9]{1,9}){0,2}", mag) else []
     else:
-        parts = list(getattr(mag, "to_list", lambda: [mag])())
+        parts = list(mag) if isinstance(mag, Iterable) else [mag]
     parts = parts * 3 if len(parts) == 1 else parts
     try:
-        numbers = [part.__index__() for part in parts if not isinstance(part, bool)]
-    except AttributeError:
-        numbers = []
-    if len(numbers) != 3 or len(parts) != 3 or min(numbers) < 1:
+        x, y, z = (part.__index__() for part in parts if not isinstance(part, bool))
+    except (AttributeError, ValueError):
+        x = y = z = 0
+    if min(x, y, z) < 1:
         raise InputError(f"{mag!r} is not a magnification. Give for example 2, '2-2-1' or [2, 2, 1].")
-    return (numbers[0], numbers[1], numbers[2])
+    return (x, y, z)
 
 
 def mag_name(mag: Any, *, long: bool = False) -> str:
@@ -71,18 +70,13 @@ def mag_order(mag: Triple) -> tuple[int, ...]:
     return (max(mag), x * y * z, x, y, z)
 
 
-class PathedDocument(Document):
-    """A JSON object with a ``path``."""
-
-    path: StrictStr | None = None
-
-    @property
-    def path_kind(self) -> PathKind | None:
-        """Where the path starts; None where there is no path."""
-        return None if self.path is None else classify_path(self.path)
+def _powers_of_two(mag: Triple) -> Triple:
+    if any(factor & (factor - 1) for factor in mag):
+        raise PydanticCustomError("mag", "three powers of two")
+    return mag
 
 
-class MagProperties(PathedDocument):
+class MagProperties(Document):
     """One magnification of a layer.
 
     Examples
@@ -94,7 +88,7 @@ class MagProperties(PathedDocument):
 
     always_written: ClassVar[frozenset[str]] = frozenset({"mag"})
 
-    mag: tuple[Positive, Positive, Positive]
+    mag: Annotated[tuple[Positive, Positive, Positive], AfterValidator(_powers_of_two)]
     path: StrictStr | None = None
     cube_length: Positive | None = None
     axis_order: dict[str, Count] | None = None
@@ -126,9 +120,18 @@ class MagProperties(PathedDocument):
         )
 
     @property
+    def path_kind(self) -> PathKind | None:
+        """Where the path starts; None where there is no path."""
+        return None if self.path is None else classify_path(self.path)
+
+    @property
     def name(self) -> str:
         """Short name of the magnification: ``2``, ``2-2-1``."""
         return mag_name(self.mag)
+
+    def to_mag(self) -> Mag:
+        """Return the magnification as a value."""
+        return Mag(self.mag)
 
     def candidates(self, layer_name: str) -> tuple[str, ...]:
         """Return where the magnification may lie, as seen from the dataset's folder, likeliest first.
@@ -190,19 +193,20 @@ class BoundingBoxProperties(Document):
 
     @classmethod
     def of(cls, box: Any) -> Self:
-        """Return the box of anything that has a ``topleft`` and a ``size``, or of a pair of these.
-
-        Boxes with further axes have ``axes``, by which x, y and z are found; the other axes have no place here.
-        """
+        """Return the x, y, z of a box, or of a pair of top left and size."""
         if isinstance(box, cls):
             return cls.new(box.top_left, box.size)
+        if isinstance(box, NDBoundingBox):
+            return cls.new(box.topleft_xyz, box.size_xyz)
         try:
-            topleft, size = (box.topleft, box.size) if hasattr(box, "topleft") else box
-            axes = tuple(getattr(box, "axes", "xyz"))
-            corner, extent = (dict(zip(axes, _whole(part), strict=True)) for part in (topleft, size))
-        except (TypeError, ValueError, AttributeError):
+            topleft, size = box
+        except (TypeError, ValueError):
             raise InputError(f"{box!r} is not a bounding box. Give a BoundingBox, or a top left and a size.") from None
-        return cls.new([corner.get(axis, 0) for axis in "xyz"], [extent.get(axis, 1) for axis in "xyz"])
+        return cls.new(topleft, size)
+
+    def to_box(self) -> BoundingBox:
+        """Return the box as a value."""
+        return BoundingBox(self.top_left, self.size)
 
     @property
     def size(self) -> Triple:
@@ -237,7 +241,7 @@ class AxisProperties(Document):
     index: Count
 
 
-class AttachmentProperties(PathedDocument):
+class AttachmentProperties(Document):
     """A file or folder that belongs to a segmentation: meshes, agglomerates and so on.
 
     Examples
@@ -249,6 +253,11 @@ class AttachmentProperties(PathedDocument):
     name: StrictStr
     path: StrictStr
     data_format: StrictStr
+
+    @property
+    def path_kind(self) -> PathKind:
+        """Where the path starts."""
+        return classify_path(self.path)
 
     def relative_path(self) -> str:
         """Return the path as seen from the dataset's folder.

@@ -74,7 +74,7 @@ def resolve_relative(path: str) -> str:
     return "/".join(parts)
 
 
-def validate_layer_name(name: str) -> str:
+def validate_layer_name(name: object) -> str:
     """Return the name when a layer may have it.
 
     Raises

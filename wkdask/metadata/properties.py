@@ -14,10 +14,11 @@ from pydantic import BeforeValidator, StrictStr, model_validator
 from pydantic_core import PydanticCustomError
 
 from wkdask.errors import InputError, LayerNotFoundError, MetadataError
-from wkdask.metadata.document import Document, Number, check_depth, dump_json, load_json, shorten
+from wkdask.metadata.document import Document, Number, check_depth, dump_json, listed, load_json, shorten
 from wkdask.metadata.element_class import MetadataWarning, from_element_class
 from wkdask.metadata.layer import LayerProperties
 from wkdask.metadata.legacy import modernised
+from wkdask.metadata.path import validate_layer_name
 from wkdask.metadata.units import LengthUnit, VoxelSize
 from wkdask.metadata.view import DatasetViewConfiguration
 
@@ -156,7 +157,7 @@ class Properties(Document):
         for i, (before, layer) in enumerate(zip(raw["dataLayers"], properties.data_layers, strict=True)):
             doubt = from_element_class(layer.element_class, before.get("numChannels"))[2]
             if doubt:
-                warnings.warn(f"{where}: dataLayers[{i}] ({layer.name!r}): {doubt}.", MetadataWarning, stacklevel=4)
+                warnings.warn(f"{where}: dataLayers[{i}] ({layer.name!r}): {doubt}.", MetadataWarning, stacklevel=3)
         return properties
 
     def to_json(self) -> bytes:
@@ -195,11 +196,16 @@ class Properties(Document):
         for layer in self.data_layers:
             if layer.name == name:
                 return layer
-        there = ", ".join(map(repr, self.layer_names)) or "none"
+        there = listed(map(repr, self.layer_names))
         raise LayerNotFoundError(f"There is no layer {name!r}; the dataset has {there}. Use one of those or add it.")
 
     def with_layer(self, layer: LayerProperties) -> Self:
         """Return the dataset with a layer more, or another one in the place of that name.
+
+        Raises
+        ------
+        InputError
+            No new layer may have this name.
 
         Examples
         --------
@@ -210,6 +216,7 @@ class Properties(Document):
         if layer.name in self.layer_names:
             layers = tuple(layer if old.name == layer.name else old for old in self.data_layers)
         else:
+            validate_layer_name(layer.name)
             layers = (*self.data_layers, layer)
         return self.model_copy(update={"data_layers": layers})
 

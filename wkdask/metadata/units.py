@@ -76,72 +76,44 @@ class LengthUnit(StrEnum):
     @property
     def in_nanometer(self) -> float:
         """Nanometers in one of this unit."""
-        return _IN_NANOMETER[self]
+        return _UNITS[self][1]
 
 
-_IN_NANOMETER = {
-    LengthUnit.YOCTOMETER: 1e-15,
-    LengthUnit.ZEPTOMETER: 1e-12,
-    LengthUnit.ATTOMETER: 1e-9,
-    LengthUnit.FEMTOMETER: 1e-6,
-    LengthUnit.PICOMETER: 1e-3,
-    LengthUnit.NANOMETER: 1.0,
-    LengthUnit.MICROMETER: 1e3,
-    LengthUnit.MILLIMETER: 1e6,
-    LengthUnit.CENTIMETER: 1e7,
-    LengthUnit.DECIMETER: 1e8,
-    LengthUnit.METER: 1e9,
-    LengthUnit.HECTOMETER: 1e11,
-    LengthUnit.KILOMETER: 1e12,
-    LengthUnit.MEGAMETER: 1e15,
-    LengthUnit.GIGAMETER: 1e18,
-    LengthUnit.TERAMETER: 1e21,
-    LengthUnit.PETAMETER: 1e24,
-    LengthUnit.EXAMETER: 1e27,
-    LengthUnit.ZETTAMETER: 1e30,
-    LengthUnit.YOTTAMETER: 1e33,
-    LengthUnit.ANGSTROM: 0.1,
-    LengthUnit.INCH: 2.54e7,
-    LengthUnit.FOOT: 3.048e8,
-    LengthUnit.YARD: 9.144e8,
-    LengthUnit.MILE: 1.609344e12,
-    LengthUnit.PARSEC: 3.085677581e25,
+_UNITS = {
+    LengthUnit.YOCTOMETER: ("ym", 1e-15),
+    LengthUnit.ZEPTOMETER: ("zm", 1e-12),
+    LengthUnit.ATTOMETER: ("am", 1e-9),
+    LengthUnit.FEMTOMETER: ("fm", 1e-6),
+    LengthUnit.PICOMETER: ("pm", 1e-3),
+    LengthUnit.NANOMETER: ("nm", 1.0),
+    LengthUnit.MICROMETER: ("µm", 1e3),
+    LengthUnit.MILLIMETER: ("mm", 1e6),
+    LengthUnit.CENTIMETER: ("cm", 1e7),
+    LengthUnit.DECIMETER: ("dm", 1e8),
+    LengthUnit.METER: ("m", 1e9),
+    LengthUnit.HECTOMETER: ("hm", 1e11),
+    LengthUnit.KILOMETER: ("km", 1e12),
+    LengthUnit.MEGAMETER: ("Mm", 1e15),
+    LengthUnit.GIGAMETER: ("Gm", 1e18),
+    LengthUnit.TERAMETER: ("Tm", 1e21),
+    LengthUnit.PETAMETER: ("Pm", 1e24),
+    LengthUnit.EXAMETER: ("Em", 1e27),
+    LengthUnit.ZETTAMETER: ("Zm", 1e30),
+    LengthUnit.YOTTAMETER: ("Ym", 1e33),
+    LengthUnit.ANGSTROM: ("Å", 0.1),
+    LengthUnit.INCH: ("in", 2.54e7),
+    LengthUnit.FOOT: ("ft", 3.048e8),
+    LengthUnit.YARD: ("yd", 9.144e8),
+    LengthUnit.MILE: ("mi", 1.609344e12),
+    LengthUnit.PARSEC: ("pc", 3.085677581e25),
 }
+"""Abbreviation, and nanometers in one of it."""
 
-_ABBREVIATIONS = dict(
-    zip(
-        [
-            "ym",
-            "zm",
-            "am",
-            "fm",
-            "pm",
-            "nm",
-            "µm",
-            "mm",
-            "cm",
-            "dm",
-            "m",
-            "hm",
-            "km",
-            "Mm",
-            "Gm",
-            "Tm",
-            "Pm",
-            "Em",
-            "Zm",
-            "Ym",
-            "Å",
-            "in",
-            "ft",
-            "yd",
-            "mi",
-            "pc",
-        ],
-        LengthUnit,
-        strict=True,
-    )
-) | {"\u03bcm": LengthUnit.MICROMETER, "um": LengthUnit.MICROMETER, "\u212b": LengthUnit.ANGSTROM}
+_ABBREVIATIONS = {abbreviation: unit for unit, (abbreviation, _) in _UNITS.items()} | {
+    "\u03bcm": LengthUnit.MICROMETER,
+    "um": LengthUnit.MICROMETER,
+    "\u212b": LengthUnit.ANGSTROM,
+}
 
 
 @dataclass(frozen=True)
