@@ -25,10 +25,10 @@ def opened(path: str) -> Iterator[int]:
 
     Examples
     --------
-    >>> import tempfile
+    >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = folder + "/a"
-    ...     _ = open(path, "wb").write(b"abcdef")
+    ...     _ = pathlib.Path(path).write_bytes(b"abcdef")
     ...     with opened(path) as file:
     ...         read_bytes(file, 2, 3)
     bytearray(b'cde')

@@ -170,8 +170,8 @@ def packed_names(names: Sequence[str]) -> Packed:
     >>> packed_names(["s_08.tif", "s_09.tif", "s_10.tif", "s_12.tif"])
     ('s_', 2, '.tif', (8, 3, 12, 1))
     """
-    before = commonprefix(names).rstrip("0123456789")
-    after = commonprefix([name[::-1] for name in names])[::-1].lstrip("0123456789")
+    before = commonprefix(names).rstrip("0123456789")  # noqa: RUF071  characters are meant
+    after = commonprefix([name[::-1] for name in names])[::-1].lstrip("0123456789")  # noqa: RUF071
     numbers = [name[len(before) : len(name) - len(after)] for name in names]
     if all(number.isascii() and number.isdigit() for number in numbers):
         width = len(numbers[0]) if len({len(number) for number in numbers}) == 1 else 0
@@ -184,13 +184,13 @@ def packed_names(names: Sequence[str]) -> Packed:
         packed = (before, width, after, tuple(runs))
         if len(runs) <= 128 and unpacked_names(packed) == tuple(names):
             return packed
-    return zlib.compress("\0".join(names).encode("utf-8", "surrogateescape"))
+    return zlib.compress("\0".join(names).encode("utf-8", "surrogatepass"))
 
 
 def unpacked_names(packed: Packed) -> tuple[str, ...]:
     """Return what `packed_names` was given, as a tuple."""
     if isinstance(packed, bytes):
-        return tuple(zlib.decompress(packed).decode("utf-8", "surrogateescape").split("\0"))
+        return tuple(zlib.decompress(packed).decode("utf-8", "surrogatepass").split("\0"))
     before, width, after, runs = packed
     numbers = (number for first, count in zip(runs[::2], runs[1::2], strict=True) for number in range(first, first + count))
     return tuple(f"{before}{number:0{width}d}{after}" for number in numbers)

@@ -39,7 +39,7 @@ class PillowPicture:
         with os.fdopen(os.dup(descriptor), "rb") as file:
             image = _opened(self.path, file)
             try:
-                pixels = np.asarray(image)
+                pixels = np.asarray(image.convert(_shown_mode(image)) if image.mode == "P" else image)
             except Exception as error:
                 raise CorruptImageError(
                     f"Page 0 of '{self.path}' can not be decoded: {error}. Write the file anew, or leave it out."
@@ -67,12 +67,12 @@ def parse_with_pillow(path: str, size: int) -> PillowPicture:
     CorruptImageError
         If it is not what its name says, or claims an impossible size.
     UnsupportedImageDataError
-        If it is too large for pillow, has an alpha channel, a palette or several frames.
+        If it is too large for pillow, has an alpha channel or several frames.
     """
     with open(path, "rb") as file:
         image = _opened(path, file)
         frames = getattr(image, "n_frames", 1)
-        mode, (width, height) = image.mode, image.size
+        mode, (width, height) = _shown_mode(image), image.size
     if mode not in MODES or "transparency" in image.info:
         found = "an alpha channel" if mode in WITH_ALPHA or mode in MODES else f"the colour mode {mode}"
         raise UnsupportedImageDataError(
@@ -92,11 +92,25 @@ def parse_with_pillow(path: str, size: int) -> PillowPicture:
     return PillowPicture(path, Form(height, width, channels, dtype))
 
 
+def _shown_mode(image: Image.Image) -> str:
+    """Return the mode of a picture, for one with a palette that of its colours: L where all of them are grey, else RGB.
+
+    Only the header is looked at, and the whole palette, so that the answer is the same for all pictures of a series.
+    """
+    if image.mode != "P" or image.palette is None:
+        return str(image.mode)
+    order, colours = image.palette.getdata()
+    if order[:3] not in ("RGB", "BGR"):
+        return str(image.mode)
+    step, table = len(order), bytes(colours)
+    return "L" if table[0::step] == table[1::step] == table[2::step] else "RGB"
+
+
 def _opened(path: str, file: Any) -> Image.Image:
     from PIL import Image
 
     try:
-        return Image.open(file)
+        return Image.open(file, formats=("PNG", "JPEG", "BMP", "GIF"))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnsupportedImageDataError(
             f"'{path}' is larger than pillow decodes safely: {error} Convert it to TIFF with tiles or strips."

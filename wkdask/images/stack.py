@@ -329,7 +329,7 @@ def _readable_names(folder: Path) -> list[str]:
     if len(kinds) > 1:
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         raise UnsupportedImageFormatError(
-            f"The folder '{folder}' mixes kinds of images: {counts}; one kind was expected. Put each kind into a folder of its own."
+            f"The folder '{folder}' mixes kinds of images: {counts}; one was expected. Put each kind into a folder of its own."
         )
     return natural_order(names)
 
@@ -342,7 +342,7 @@ def _refuse_nothing_readable(folder: Path, files: list[str], folders: list[str])
     if not files:
         some = ", ".join(f"'{name}'" for name in folders[:5]) + (f" and {len(folders) - 5} more" if len(folders) > 5 else "")
         raise UnsupportedImageFormatError(
-            f"The folder '{folder}' has no files, only the folders {some}; image files were expected. Give one of those folders."
+            f"The folder '{folder}' has no files, only the folders {some}; images were expected. Give one of those folders."
         )
     kinds = Counter(extension_of(name) or "no extension" for name in files)
     found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))

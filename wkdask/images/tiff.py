@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -113,6 +114,7 @@ def _reason(error: Exception) -> str:
 
 def _describe(path: str, size: int, file: TiffFile) -> TiffPicture:
     series, page = file.series[0], file.series[0].keyframe
+    _refuse_lost_pages(path, size, file)
     _refuse_other_axes(path, file, series)
     form = _form(path, page)
     planes = _planes(series)
@@ -125,6 +127,20 @@ def _describe(path: str, size: int, file: TiffFile) -> TiffPicture:
     picture = TiffPicture(path, form, layout, offsets, counts, tables, notes)
     layout.check(picture)
     return picture
+
+
+def _refuse_lost_pages(path: str, size: int, file: TiffFile) -> None:
+    """Refuse a chain of pages that leads out of the file: tifffile takes those before for all."""
+    place = file.pages.next_page_offset
+    if place is None:
+        return
+    file.filehandle.seek(place)
+    link = file.filehandle.read(file.tiff.offsetsize)
+    if link != bytes(file.tiff.offsetsize):
+        raise CorruptImageError(
+            f"'{path}' is truncated: the description of page {len(file.pages)} is missing, the file has {size} bytes. "
+            "Write the file anew, or leave it out."
+        )
 
 
 def _refuse_other_axes(path: str, file: TiffFile, series: TiffPageSeries) -> None:
@@ -187,20 +203,30 @@ def _layout(path: str, page: TiffPage, form: Form, byteorder: str) -> TiffLayout
 
 
 def _refuse_missing_codec(path: str, page: TiffPage) -> None:
+    if _has_codec(int(page.compression), int(page.predictor)):
+        return
+    name = getattr(page.compression, "name", str(page.compression))
+    predictor = f" with predictor {page.predictor}" if page.predictor != 1 else ""
+    raise UnsupportedImageFormatError(
+        f"'{path}' is compressed by {name}{predictor}, for which no decoder is installed. "
+        'Run pip install "wkdask[images]", or save the file uncompressed or with deflate.'
+    )
+
+
+@cache
+def _has_codec(compression: int, predictor: int) -> bool:
     import tifffile
 
-    name = getattr(page.compression, "name", str(page.compression))
     try:
-        if page.compression != 1:
-            tifffile.TIFF.DECOMPRESSORS[page.compression]
-        if page.predictor != 1:
-            tifffile.TIFF.UNPREDICTORS[page.predictor]
-    except Exception as error:
-        predictor = f" with predictor {page.predictor}" if page.predictor != 1 else ""
-        raise UnsupportedImageFormatError(
-            f"'{path}' is compressed by {name}{predictor}, for which no decoder is installed. "
-            'Run pip install "wkdask[images]", or save the file uncompressed or with deflate.'
-        ) from error
+        if predictor != 1:
+            tifffile.TIFF.UNPREDICTORS[predictor]
+        if compression != 1:
+            tifffile.TIFF.DECOMPRESSORS[compression](b"")
+    except (KeyError, ImportError):
+        return False
+    except Exception:  # nothing can not be decoded, but the decoder is there
+        return True
+    return True
 
 
 def _planes(series: TiffPageSeries) -> int:

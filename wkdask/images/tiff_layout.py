@@ -186,8 +186,8 @@ def _decoded(picture: TiffPicture, data: bytearray | None, segment: int, rows: i
         return block.reshape(held, layout.segment[1], layout.samples)
     if layout.decode is None:
         raise ValueError("it has no decoder")
-    result: NDArray[Any] = layout.decode(bytes(data), segment, jpegtables=picture.jpeg_tables)[0]
-    return result[0]
+    result: NDArray[Any] = layout.decode(bytes(data), segment, jpegtables=picture.jpeg_tables)[0][0]
+    return result
 
 
 def inflate(data: bytearray, out: memoryview) -> None:
@@ -215,7 +215,7 @@ def inflate(data: bytearray, out: memoryview) -> None:
         try:
             if len(_libdeflate(data, out=out)) == len(out):
                 return
-        except Exception:  # noqa: BLE001, S110  more data than needed, or damage: zlib knows the difference
+        except Exception:  # more data than needed, or damage: zlib knows the difference
             pass
     try:
         stream = zlib.decompressobj()
