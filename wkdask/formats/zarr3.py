@@ -23,7 +23,7 @@ from wkdask.formats.shard import MISSING, ChunkFile, checksum, stored_checksum
 from wkdask.formats.spec import ArraySpec, Codec, Written
 from wkdask.formats.writing import UnitFile, merge_unit
 from wkdask.geometry.grid import Box, Index
-from wkdask.storage import WORK_FOLDER, Location
+from wkdask.storage import WORK_FOLDER, Location, update_document
 
 DOCUMENT = "zarr.json"
 DTYPES = frozenset(f"{kind}{bits}" for kind in ("uint", "int") for bits in (8, 16, 32, 64)) | {"float32", "float64"}
@@ -138,6 +138,18 @@ class Zarr3Array:
         self._require_ours("written")
         for number in (units := self.spec.grid.units(box)).covering(box):
             merge_unit(self, units.cell(number), box, block)
+
+    def resize(self, shape: Index) -> None:
+        """Give the array another shape; chunks stay where they are."""
+        document = self.location / DOCUMENT
+
+        def resized(old: bytes | None) -> bytes:
+            content = json.loads(old or b"{}")
+            content["shape"] = list(shape)
+            return json.dumps(content, indent=4).encode()
+
+        if tuple(shape) != self.spec.shape:
+            update_document(document, resized, self.scratch)
 
     def inspect(self, index: Sequence[int]) -> Written | None:
         """Return what a unit's file says of itself; None where there is none.

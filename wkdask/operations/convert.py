@@ -113,6 +113,7 @@ class Running:
     memory_limit: int = 0
     command: str = ""
     batch_size: int = 0
+    scratch: str = ""
 
     @property
     def threads(self) -> int:
@@ -167,7 +168,7 @@ def plan_convert(
     stack = find_images(Path(source), missing)
     layer_name = validate_layer_name(layer[0] or _layer_name(Path(source)))
     place = Location.of(target)
-    journal = Journal(place, layer_name)
+    journal = Journal(place, layer_name, running.scratch)
     properties = _layer(stack, layer_name, layer[1] or "color")
     levels, mags = _levels(stack, properties, place / layer_name, voxel_size, storage, sampling)
     kernels.prepare(stack.bytes)

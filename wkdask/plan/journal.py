@@ -7,6 +7,7 @@ are not joined yet, ``tmp/`` what is being written. Lines that a crash tore are 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -44,10 +45,13 @@ class Journal:
         The dataset.
     key
         The job's name in it: that of the layer which it makes.
+    elsewhere
+        A folder for what is being written, in a folder of its own there; default: in the job's own.
     """
 
     target: Location
     key: str
+    elsewhere: str = ""
 
     @property
     def folder(self) -> Location:
@@ -62,7 +66,10 @@ class Journal:
     @property
     def scratch(self) -> Location:
         """Where files are written before they are published."""
-        return self.folder / "tmp"
+        if not self.elsewhere:
+            return self.folder / "tmp"
+        own = hashlib.sha256(self.folder.url.encode()).hexdigest()[:16]
+        return Location(self.elsewhere) / f"wkdask-{own}"
 
     def write(self, receipts: Iterable[Receipt]) -> None:
         """Add receipts of finished tasks."""

@@ -31,7 +31,9 @@ def exclusively(folder: Location, what: str) -> Iterator[None]:
             yield
 
 
-def update_document(document: Location, change: Callable[[bytes | None], bytes | None]) -> bytes | None:
+def update_document(
+    document: Location, change: Callable[[bytes | None], bytes | None], locks: Location | None = None
+) -> bytes | None:
     """Replace a document by a function of its present content, so that no other writer's change is lost.
 
     Parameters
@@ -41,6 +43,8 @@ def update_document(document: Location, change: Callable[[bytes | None], bytes |
     change
         Gets the present bytes (None where there is no file) and returns the new ones; returning None, or the same, leaves
         the file as it is. It may be called several times.
+    locks
+        A folder for the lock file; default: the work folder beside the document.
 
     Returns
     -------
@@ -58,7 +62,7 @@ def update_document(document: Location, change: Callable[[bytes | None], bytes |
     b'1'
     """
     for _ in range(ATTEMPTS):
-        with exclusively(document.parent / WORK_FOLDER, document.url):
+        with exclusively(locks or document.parent / WORK_FOLDER, document.url):
             old = document.read_bytes() if document.is_file() else None
             new = change(old)
             if new is None or new == old:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat as modes
@@ -143,10 +144,26 @@ class LocalWriter:
     def publish(self, *, sync: bool = False) -> Stat:
         """Rename the temporary file to its name; with ``sync``, after its bytes reached the disk."""
         self._finish(sync)
-        os.replace(self._temporary, self._path)
-        found = os.fstat(self._file.fileno())
+        try:
+            os.replace(self._temporary, self._path)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self._cross()
+        found = os.stat(self._path)
         notify("publish", self._path)
         return Stat(found.st_size, found.st_mtime_ns)
+
+    def _cross(self) -> None:
+        """Publish from another file system: copied beside the target first, so that it still appears all at once."""
+        beside = os.path.join(os.path.dirname(self._path), os.path.basename(self._temporary))
+        try:
+            shutil.copyfile(self._temporary, beside)
+            _inherit_group(beside, os.path.dirname(self._path))
+            os.replace(beside, self._path)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(beside)
 
     def link(self) -> bool:
         """Give the temporary file its name unless that is taken; return whether it was free."""

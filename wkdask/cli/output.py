@@ -1,0 +1,113 @@
+"""What commands print: results, JSON documents, progress."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from wkdask.plan.receipt import format_bytes
+
+if TYPE_CHECKING:
+    from wkdask.plan import Plan, Receipt, Report
+    from wkdask.plan.drive import Progress
+
+JSON_VERSION = 1
+PLAIN_SECONDS = 5.0
+
+
+def emit(result: Any, command: str, as_json: bool) -> None:
+    """Print a result: as it is, or as a JSON document that says its version and command."""
+    if as_json:
+        typer.echo(json.dumps({"wkdask": JSON_VERSION, "command": command, **result}, indent=1, default=str))
+    else:
+        typer.echo(str(result))
+
+
+def report_json(report: Report, plan: Plan) -> dict[str, Any]:
+    """Return a report as JSON."""
+    names = ("done", "kept", "failed", "skipped", "seconds", "bytes_in", "bytes_out", "predicted_bytes", "peak_bytes")
+    return {"target": str(plan.target), "milestones": [m.name for m in plan.milestones], **{n: getattr(report, n) for n in names}}
+
+
+def typed_command() -> str:
+    """Return what the user typed, so that it can be pasted."""
+    return shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "wkdask"), *sys.argv[1:]])
+
+
+@contextmanager
+def show_progress(how: str, verbose: bool = False) -> Iterator[Progress | None]:
+    """Give the function that a run tells its progress to; everything goes to stderr."""
+    if how == "auto":
+        how = "rich" if sys.stderr.isatty() else "plain"
+    if how == "none":
+        yield None
+    elif how == "plain":
+        yield _plain(verbose)
+    else:
+        with _bar(verbose) as tell:
+            yield tell
+
+
+def _share(plan: Plan, report: Report) -> tuple[float, float]:
+    """Return bytes of voxels that are done, those of an earlier run included, and in all."""
+    kept = plan.bytes_in * report.kept / max(1, plan.tasks)
+    return min(kept + report.bytes_in, plan.bytes_in), plan.bytes_in
+
+
+def _plain(verbose: bool) -> Progress:
+    start = last = time.monotonic()
+
+    def tell(plan: Plan, report: Report, receipt: Receipt | None) -> None:
+        nonlocal last
+        finished = report.done + report.kept
+        if verbose and receipt is not None:
+            typer.echo(f"{plan.stages[receipt.stage].name} {receipt.number}: {receipt.state} in {receipt.seconds:.2f} s", err=True)
+        if receipt is not None and time.monotonic() - last < PLAIN_SECONDS and finished < plan.tasks:
+            return
+        last = time.monotonic()
+        done, total = _share(plan, report)
+        rest = (last - start) * (total - done) / report.bytes_in if report.bytes_in else 0.0
+        left = f", {rest:.0f} s left" if report.bytes_in and finished < plan.tasks else ""
+        typer.echo(
+            f"{plan.name}: {100 * done / max(1, total):.0f} %, {format_bytes(done)} of {format_bytes(total)}, "
+            f"{finished} of {plan.tasks} tasks{left}",
+            err=True,
+        )
+
+    return tell
+
+
+@contextmanager
+def _bar(verbose: bool) -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress as Bar, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TextColumn("{task.fields[tasks]}"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        task: Any = None
+
+        def tell(plan: Plan, report: Report, receipt: Receipt | None) -> None:
+            nonlocal task
+            done, total = _share(plan, report)
+            if task is None:
+                task = bar.add_task(plan.name, total=total, tasks="")
+            bar.update(task, completed=done, tasks=f"{report.done + report.kept}/{plan.tasks} tasks")
+            if verbose and receipt is not None:
+                bar.console.print(f"{plan.stages[receipt.stage].name} {receipt.number}: {receipt.state}")
+
+        yield tell

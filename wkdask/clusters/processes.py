@@ -1,0 +1,63 @@
+"""Processes of this machine, for tasks that hold the interpreter lock."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing.synchronize import Event
+from types import TracebackType
+
+from wkdask.plan import Batch, Plan, Receipt
+from wkdask.plan.execute import execute
+from wkdask.plan.stage import stopping
+
+_plan: list[Plan] = []
+"""The plan of this worker process, sent once when it starts."""
+
+
+def _start(plan: Plan, stop: Event, parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C, and asks us to stop
+    _plan[:] = [plan]
+
+    def watch() -> None:
+        while not stop.wait(0.2):
+            if os.getppid() != parent:  # it was killed: nobody will ever take our results
+                os._exit(1)
+        stopping.set()
+
+    threading.Thread(target=watch, daemon=True, name="wkdask-watch").start()
+
+
+def _run(batch: Batch) -> tuple[Receipt, ...]:
+    return execute(_plan[0], batch)
+
+
+class ProcessPool:
+    """As many processes as jobs, each with one task at a time; started afresh, never forked."""
+
+    threads = 1
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self._executor: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> ProcessPool:
+        self._context = multiprocessing.get_context("spawn")
+        self._stop = self._context.Event()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is not None:
+            self._stop.set()
+        if self._executor:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+            self._executor = None
+
+    def submit(self, plan: Plan, batch: Batch) -> Future[tuple[Receipt, ...]]:
+        """Start a batch; the first one starts the processes."""
+        if self._executor is None:
+            self._executor = ProcessPoolExecutor(self.slots, self._context, _start, (plan, self._stop, os.getpid()))
+        return self._executor.submit(_run, batch)

@@ -1,0 +1,201 @@
+"""Layers: what a dataset's volumes are, and their magnifications."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wkdask.arrays import MagArray
+from wkdask.arrays.opening import open_mag_array
+from wkdask.dataset.mag_view import MagView
+from wkdask.dataset.store import DatasetStore
+from wkdask.errors import InputError, MagExistsError
+from wkdask.formats import ArraySpec, Codec, find_format
+from wkdask.geometry import BoundingBox, Mag, MagLike, Vec3Int, Vec3IntLike
+from wkdask.metadata import DataFormat, LayerProperties, MagProperties, Properties
+from wkdask.operations import Storage
+
+if TYPE_CHECKING:
+    import xarray
+
+
+class Layer:
+    """A volume of a dataset, stored in one or several magnifications. Get one from `Dataset.get_layer`."""
+
+    def __init__(self, store: DatasetStore, name: str) -> None:
+        self._store, self._name = store, name
+
+    @property
+    def properties(self) -> LayerProperties:
+        """What the dataset's JSON says of the layer."""
+        return self._store.properties.layer(self._name)
+
+    @property
+    def name(self) -> str:
+        """The layer's name, and its folder's."""
+        return self._name
+
+    @property
+    def category(self) -> str:
+        """``color`` or ``segmentation``."""
+        return self.properties.category
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of one channel."""
+        return np.dtype(self.properties.dtype)
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of a voxel."""
+        return self.properties.num_channels
+
+    @property
+    def data_format(self) -> DataFormat:
+        """How its voxels are stored."""
+        return self.properties.data_format
+
+    @property
+    def read_only(self) -> bool:
+        """Whether every change is refused."""
+        return self._store.read_only
+
+    def require_writable(self) -> None:
+        """Raise `ReadOnlyError` where the dataset was opened for reading only."""
+        self._store.require_writable()
+
+    @property
+    def bounding_box(self) -> BoundingBox:
+        """The box of the layer, in mag-1 voxels; setting it resizes the arrays of all its mags."""
+        box = self.properties.bounding_box
+        return BoundingBox(box.top_left, box.size)
+
+    @bounding_box.setter
+    def bounding_box(self, box: BoundingBox) -> None:
+        if min(box.topleft) < 0:
+            raise InputError(f"{box} starts below 0, where nothing can be stored. Move it.")
+        for mag in self.mags.values():
+            spec = mag.spec
+            end = dict(zip("xyz", (-(-b // m) for b, m in zip(box.bottomright, mag.mag.to_tuple(), strict=True)), strict=True))
+            shape = tuple(
+                -(-max(end.get(a, n), n) // u) * u if a in end else n for a, n, u in zip(spec.axes, spec.shape, spec.unit, strict=True)
+            )
+            mag.array.handle.resize(shape)  # type: ignore[attr-defined]
+        self._store.update(lambda old: old.with_layer(old.layer(self._name).with_bounding_box((box.topleft, box.size))))
+
+    @property
+    def mags(self) -> Mapping[Mag, MagView]:
+        """Its magnifications, finest first."""
+        found = sorted((Mag(m.mag) for m in self.properties.mags), key=lambda mag: mag.sort_key)
+        return MappingProxyType({mag: MagView(self, mag) for mag in found})
+
+    def get_mag(self, mag: MagLike) -> MagView:
+        """Return a magnification, given in any spelling: 1, "2-2-1", (2, 2, 1).
+
+        Raises
+        ------
+        MagNotFoundError
+            Where the layer does not have it; the message says which it has.
+        """
+        self.properties.mag(Mag(mag).to_tuple())
+        return MagView(self, Mag(mag))
+
+    def get_finest_mag(self) -> MagView:
+        """Return the finest magnification."""
+        mags = self.mags
+        return mags[next(iter(mags))] if mags else self.get_mag(1)
+
+    def open_array(self, mag: Mag) -> MagArray:
+        """Open the array of a magnification."""
+        return open_mag_array(self._store.location, self._store.properties, self.properties, mag.to_tuple())
+
+    def add_mag(
+        self,
+        mag: MagLike,
+        *,
+        chunk_shape: Vec3IntLike | int | None = None,
+        shard_shape: Vec3IntLike | int | None = None,
+        compress: bool | Codec = True,
+    ) -> MagView:
+        """Add an empty magnification.
+
+        Parameters
+        ----------
+        mag
+            Which.
+        chunk_shape, shard_shape
+            In voxels of that mag, powers of two; default 32^3, and 1024^3 or, for flat layers, 4096 x 4096 x 32.
+        compress
+            Whether chunks are compressed, or by which codec; default zstd, level 5.
+
+        Raises
+        ------
+        MagExistsError
+            Where the layer has it already.
+        """
+        self.require_writable()
+        mag, layer = Mag(mag), self.properties
+        if any(m.mag == mag.to_tuple() for m in layer.mags):
+            raise MagExistsError(f"Layer '{self._name}' has a magnification {mag} already. Use get_mag to open it.")
+        codec = compress if isinstance(compress, Codec) else Codec("zstd", 5) if compress else None
+        storage = Storage(_shape(chunk_shape) or (32, 32, 32), _shape(shard_shape), codec)
+        end = [-(-n // m) for n, m in zip(layer.bounding_box.bottom_right, mag.to_tuple(), strict=True)]
+        chunk, shard = storage.shapes(end, first=False)
+        axes = layer.axes()
+        size = {axis: -(-n // s) * s for axis, n, s in zip("xyz", end, shard, strict=True)}
+        size |= {"c": layer.num_channels} | {axis.name: axis.bounds[1] for axis in layer.additional_axes or ()}
+        pieces = [
+            {**dict(zip("xyz", shape, strict=True)), "c": layer.num_channels} for shape in (chunk, shard)
+        ]
+        chunks, units = (tuple(piece.get(axis, 1) for axis in axes) for piece in pieces)
+        spec = ArraySpec(tuple(size[axis] for axis in axes), layer.dtype, axes, chunks, units, codec)
+        place = self._store.location / self._name / mag.to_layer_name()
+        find_format(layer.data_format).create(place, spec)
+        order = {axis: i for i, axis in enumerate(axes) if axis in "cxyz"}
+        new = MagProperties.new(mag.to_tuple(), path=f"./{self._name}/{mag.to_layer_name()}", axis_order=order)
+
+        def listed(old: Properties) -> Properties:
+            return old.with_layer(old.layer(self._name).with_mag(new))
+
+        self._store.update(listed)
+        return MagView(self, mag)
+
+    def to_xarray(self) -> xarray.DataTree:
+        """Return all magnifications as a tree of lazy labelled arrays; its children are named "1", "2-2-1" and so on."""
+        from wkdask.arrays.xarray_view import pyramid_to_datatree
+
+        return pyramid_to_datatree({mag.name: mag.array for mag in self.mags.values()}, self._name)
+
+    def __repr__(self) -> str:
+        layer, box = self.properties, self.bounding_box
+        mags = ", ".join(str(mag) for mag in self.mags) or "none"
+        return (
+            f"<{type(self).__name__} '{self._name}': {layer.category}, {layer.num_channels} x {layer.dtype}, {layer.data_format}, "
+            f"box {tuple(box.topleft)} + {tuple(box.size)}, mags {mags}>"
+        )
+
+
+class SegmentationLayer(Layer):
+    """A layer whose voxels are segment ids; 0 is background."""
+
+    @property
+    def largest_segment_id(self) -> int | None:
+        """The largest id in use; None where it is not known."""
+        return self.properties.largest_segment_id
+
+    @largest_segment_id.setter
+    def largest_segment_id(self, value: int | None) -> None:
+        if value is not None and (isinstance(value, bool) or int(value) != value):
+            raise InputError(f"{value!r} is no segment id. Give a whole number, or None where it is not known.")
+        new = None if value is None else int(value)
+        self._store.update(lambda old: old.with_layer(old.layer(self._name).updated(largest_segment_id=new)))
+
+
+def _shape(shape: Vec3IntLike | int | None) -> tuple[int, int, int] | None:
+    if shape is None:
+        return None
+    x, y, z = (shape,) * 3 if isinstance(shape, int) else Vec3Int(shape)
+    return (int(x), int(y), int(z))
