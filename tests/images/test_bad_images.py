@@ -136,6 +136,26 @@ def test_axes_channels_and_dtypes(tmp_path: Path, shape: Any, dtype: str, option
     refused(tmp_path / "a.tif", UnsupportedImageDataError, "a.tif", words)
 
 
+@pytest.mark.parametrize("odd", range(1, 12))
+@pytest.mark.parametrize(
+    ("dtype", "options"),
+    [
+        ("int16", {}),
+        ("uint16", {"compression": None}),
+        ("uint16", {"predictor": True}),
+        ("uint16", {"rowsperstrip": 10}),
+        ("uint8", {}),
+    ],
+)
+def test_one_page_among_others_is_encoded_differently(tmp_path: Path, odd: int, dtype: str, options: dict[str, Any]) -> None:
+    usual: dict[str, Any] = {"compression": "zlib", "rowsperstrip": 20, "metadata": None}
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for page in range(12):
+            writer.write(PLANE.astype(dtype) if page == odd else PLANE, **(usual | (options if page == odd else {})))
+    with pytest.raises(ImageConversionError, match=r"different images|has another shape|different sizes|pages"):
+        find_images(tmp_path / "a.tif")
+
+
 def test_two_images_in_one_file(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
         writer.write(PLANE)

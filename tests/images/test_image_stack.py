@@ -96,6 +96,15 @@ def test_rgb_pages(tmp_path: Path) -> None:
     assert np.array_equal(find_images(tmp_path / "a.tif").read(0, 4, 0, 6), expected)
 
 
+def test_jpeg_pages(tmp_path: Path) -> None:
+    expected = voxels(4, 16, 16, 3, dtype="uint8")
+    with tifffile.TiffWriter(tmp_path / "a.tif", byteorder=">") as writer:
+        for plane in expected:
+            writer.write(plane, photometric="rgb", compression="jpeg", compressionargs={"level": 95}, metadata=None)
+    stack = find_images(tmp_path / "a.tif")
+    assert np.array_equal(stack.read(0, 4, 0, 16), tifffile.imread(tmp_path / "a.tif"))
+
+
 def test_imagej_stack_with_a_single_directory(tmp_path: Path) -> None:
     expected = voxels(5, 6, 7)
     path = tmp_path / "a.tif"

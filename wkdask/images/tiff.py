@@ -15,6 +15,7 @@ import numpy as np
 
 from wkdask.errors import CorruptImageError, UnsupportedImageDataError, UnsupportedImageFormatError
 from wkdask.images.picture import LARGEST_RATIO, Form
+from wkdask.images.tiff_directory import refuse_lost_pages, refuse_uneven_pages
 from wkdask.images.tiff_layout import TiffLayout, read_page, shared_layout
 
 if TYPE_CHECKING:
@@ -114,33 +115,19 @@ def _reason(error: Exception) -> str:
 
 def _describe(path: str, size: int, file: TiffFile) -> TiffPicture:
     series, page = file.series[0], file.series[0].keyframe
-    _refuse_lost_pages(path, size, file)
+    refuse_lost_pages(path, size, file)
     _refuse_other_axes(path, file, series)
     form = _form(path, page)
     planes = _planes(series)
     layout = _layout(path, page, form, file.byteorder)
     _refuse_impossible_size(path, size, page.nbytes * planes, layout)
-    offsets, counts = _places(series, page, planes)
+    offsets, counts = _places(file, series, page, planes)
     _refuse_truncated(path, size, offsets, counts)
     tables = page.jpegtables
     notes = tuple(note for number, note in NOTES.items() if page.photometric == number)
     picture = TiffPicture(path, form, layout, offsets, counts, tables, notes)
     layout.check(picture)
     return picture
-
-
-def _refuse_lost_pages(path: str, size: int, file: TiffFile) -> None:
-    """Refuse a chain of pages that leads out of the file: tifffile takes those before for all."""
-    place = file.pages.next_page_offset
-    if place is None:
-        return
-    file.filehandle.seek(place)
-    link = file.filehandle.read(file.tiff.offsetsize)
-    if link != bytes(file.tiff.offsetsize):
-        raise CorruptImageError(
-            f"'{path}' is truncated: the description of page {len(file.pages)} is missing, the file has {size} bytes. "
-            "Write the file anew, or leave it out."
-        )
 
 
 def _refuse_other_axes(path: str, file: TiffFile, series: TiffPageSeries) -> None:
@@ -224,7 +211,7 @@ def _has_codec(compression: int, predictor: int) -> bool:
             tifffile.TIFF.DECOMPRESSORS[compression](b"")
     except (KeyError, ImportError):
         return False
-    except Exception:  # nothing can not be decoded, but the decoder is there
+    except Exception:  # noqa: BLE001  nothing can not be decoded, but the decoder is there
         return True
     return True
 
@@ -233,7 +220,7 @@ def _planes(series: TiffPageSeries) -> int:
     return int(np.prod(series.shape[: series.axes.index(series.keyframe.axes)], dtype=object))
 
 
-def _places(series: TiffPageSeries, page: TiffPage, planes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _places(file: TiffFile, series: TiffPageSeries, page: TiffPage, planes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return offsets and byte counts of all segments, as arrays (page, segment)."""
     if series.dataoffset is not None and planes > 1:  # one run of bytes, perhaps with a single directory (ImageJ)
         starts = series.dataoffset + np.arange(planes, dtype=np.int64) * page.nbytes
@@ -242,9 +229,13 @@ def _places(series: TiffPageSeries, page: TiffPage, planes: int) -> tuple[NDArra
             counts = np.array([page.nbytes], dtype=np.int64)
         within = np.concatenate([[0], np.cumsum(counts)[:-1]])
         return starts[:, None] + within, np.broadcast_to(counts, (planes, len(counts)))
-    pages = [one for one in series.pages if one is not None] if planes > 1 else [page]
-    if len(pages) != planes:
-        raise ValueError(f"it declares {planes} planes but has {len(pages)} pages")
+    try:
+        pages = [one for one in series.pages if one is not None] if planes > 1 else [page]
+    except RuntimeError as error:  # tifffile's "incompatible keyframe"
+        raise ValueError("its pages have different sizes or numbers of strips") from error
+    if len(pages) != planes or len(file.pages) != planes or any(one.parent is not file for one in pages):
+        raise ValueError(f"it declares {planes} planes but has {len(file.pages)} pages")
+    refuse_uneven_pages(file, page, pages)
     offsets = np.array([one.dataoffsets for one in pages], dtype=np.int64)
     counts = np.array([one.databytecounts for one in pages], dtype=np.int64)
     return offsets, counts

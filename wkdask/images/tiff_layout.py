@@ -215,7 +215,7 @@ def inflate(data: bytearray, out: memoryview) -> None:
         try:
             if len(_libdeflate(data, out=out)) == len(out):
                 return
-        except Exception:  # more data than needed, or damage: zlib knows the difference
+        except Exception:  # noqa: BLE001  more data than needed, or damage: zlib knows the difference
             pass
     try:
         stream = zlib.decompressobj()
