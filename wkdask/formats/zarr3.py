@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -90,6 +90,10 @@ class Zarr3Array:
     location: Location
     spec: ArraySpec
     layout: Layout = Layout()
+
+    def with_axes(self, axes: tuple[str, ...]) -> Zarr3Array:
+        """Return the array with other names for its axes."""
+        return replace(self, spec=replace(self.spec, axes=axes))
 
     def unit_location(self, index: Sequence[int]) -> Location:
         """Return the file of a unit."""
