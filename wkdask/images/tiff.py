@@ -110,6 +110,8 @@ def parse_tiff(path: str, size: int) -> TiffPicture:
 
 
 def _reason(error: Exception) -> str:
+    if str(error) == "incompatible keyframe":  # tifffile's words
+        return "its pages have different sizes or numbers of strips"
     return f"{error}".rstrip(".") or type(error).__name__
 
 
@@ -229,10 +231,7 @@ def _places(file: TiffFile, series: TiffPageSeries, page: TiffPage, planes: int)
             counts = np.array([page.nbytes], dtype=np.int64)
         within = np.concatenate([[0], np.cumsum(counts)[:-1]])
         return starts[:, None] + within, np.broadcast_to(counts, (planes, len(counts)))
-    try:
-        pages = [one for one in series.pages if one is not None] if planes > 1 else [page]
-    except RuntimeError as error:  # tifffile's "incompatible keyframe"
-        raise ValueError("its pages have different sizes or numbers of strips") from error
+    pages = [one for one in series.pages if one is not None] if planes > 1 else [page]
     if len(pages) != planes or len(file.pages) != planes or any(one.parent is not file for one in pages):
         raise ValueError(f"it declares {planes} planes but has {len(file.pages)} pages")
     refuse_uneven_pages(file, page, pages)
