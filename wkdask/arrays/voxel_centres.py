@@ -82,18 +82,14 @@ class VoxelCentres:
 
     def between(self, low: Any, high: Any, stride: Any = None) -> slice:
         """Return the slice of the positions with low ≤ centre < high; None leaves a side open."""
-        for bound in (low, high, stride):
-            if bound is not None and (not isinstance(bound, (int, float, np.number)) or bound != bound):
-                raise InputError(f"A slice of voxel coordinates needs numbers, not {bound!r}. Give bounds in the axis' unit.")
+        low, high, stride = (plain_number(bound) for bound in (low, high, stride))
         if stride is not None and (int(stride) != stride or stride < 1):
             raise InputError(f"A slice of voxel coordinates takes every so many voxels, not {stride}. Give a step of 1 or more.")
+        start = 0 if low is None else self._below(low)
+        stop = max(start, self.size if high is None else self._below(high))
         if self.step < 0:
-            ends = [self._below(bound) if bound is not None else end for bound, end in ((high, self.size), (low, self.size))]
-            start, stop = self.size - ends[0], self.size - (0 if low is None else ends[1])
-        else:
-            start = 0 if low is None else self._below(low)
-            stop = self.size if high is None else self._below(high)
-        return slice(start, max(start, stop), None if stride is None else int(stride))
+            start, stop = self.size - stop, self.size - start
+        return slice(start, stop, None if stride is None else int(stride))
 
     def _below(self, bound: float) -> int:
         """Return how many centres are smaller than a bound, by the very comparison of floats that users see."""
@@ -178,3 +174,12 @@ class VoxelCentres:
         if mine is None or self.steps_to(mine) != self.size:
             return None
         return VoxelCentres(self.first, self.step, self.size + mine.size, self.spacing)
+
+
+def plain_number(bound: Any) -> float | None:
+    """Return the number that the bound of a slice is; None stays None."""
+    if getattr(bound, "ndim", None) == 0:
+        bound = bound.item()
+    if bound is not None and (not isinstance(bound, (int, float)) or bound != bound):
+        raise InputError(f"A slice of voxel coordinates needs numbers, not {bound!r}. Give bounds in the axis' unit.")
+    return bound

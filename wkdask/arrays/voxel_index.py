@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -13,12 +12,6 @@ from xarray.indexes import CoordinateTransform, CoordinateTransformIndex, Index,
 
 from wkdask.arrays.voxel_centres import VoxelCentres
 from wkdask.errors import InputError
-
-# What `Index.sel` must return is not in xarray's public namespace of every version; it is reached through one that has it.
-try:
-    from xarray.core.indexing import IndexSelResult
-except ImportError as error:  # pragma: no cover
-    raise ImportError("This xarray has no IndexSelResult. Install xarray 2025.7 or newer, or an older wkdask.") from error
 
 
 class VoxelTransform(CoordinateTransform):
@@ -39,6 +32,16 @@ class VoxelTransform(CoordinateTransform):
     def equals(self, other: CoordinateTransform, exclude: frozenset[Hashable] | None = None) -> bool:
         """Whether both have the same centres."""
         return isinstance(other, VoxelTransform) and self.dims == other.dims and self.centres.same_as(other.centres)
+
+
+class VoxelVariable(xr.Variable):
+    """A coordinate that stays arithmetic when its dataset is chunked, as pandas' coordinates stay what they are."""
+
+    __slots__ = ()
+
+    def chunk(self, *args: Any, **kwargs: Any) -> Self:
+        """Return itself."""
+        return self.copy(deep=False)
 
 
 class VoxelIndex(CoordinateTransformIndex):
@@ -108,6 +111,11 @@ class VoxelIndex(CoordinateTransformIndex):
         """
         return self.with_centres(self.centres.coarsened(window, boundary, side))
 
+    def create_variables(self, variables: Mapping[Any, xr.Variable] | None = None) -> dict[Any, xr.Variable]:
+        """Return the lazy coordinate, with the attributes of the one it replaces."""
+        made = super().create_variables(variables)
+        return {name: VoxelVariable(var.dims, var, var.attrs) for name, var in made.items()}
+
     def isel(self, indexers: Mapping[Any, int | slice | np.ndarray[Any, Any] | xr.Variable]) -> Index | None:
         """Select by position: slices give a `VoxelIndex`, arrays a pandas index, single numbers none."""
         indexer = indexers[self.dim]
@@ -124,7 +132,7 @@ class VoxelIndex(CoordinateTransformIndex):
 
     def sel(
         self, labels: dict[Any, Any], method: str | None = None, tolerance: float | Iterable[float] | None = None
-    ) -> IndexSelResult:
+    ) -> xr.IndexSelResult:
         """Select by coordinate.
 
         Parameters
@@ -148,27 +156,27 @@ class VoxelIndex(CoordinateTransformIndex):
         if isinstance(label, slice):
             if method is not None or tolerance is not None:
                 raise InputError("A slice of voxel coordinates takes neither a method nor a tolerance. Leave them out.")
-            return IndexSelResult({self.dim: self.centres.between(label.start, label.stop, label.step)})
+            return xr.IndexSelResult({self.dim: self.centres.between(label.start, label.stop, label.step)})
         if tolerance is not None and method is None:
             raise InputError("A tolerance needs a method. Add method='nearest'.")
         values = np.asarray(label.values if isinstance(label, xr.DataArray | xr.Variable) else label)
         positions = self._positions(values, method is None, tolerance)
         if isinstance(label, xr.Variable):
-            return IndexSelResult({self.dim: xr.Variable(label.dims, positions)})
+            return xr.IndexSelResult({self.dim: xr.Variable(label.dims, positions)})
         if isinstance(label, xr.DataArray):
-            return IndexSelResult({self.dim: xr.DataArray(positions, coords=label.coords, dims=label.dims)})
-        return IndexSelResult({self.dim: int(positions) if positions.ndim == 0 else positions})
+            return xr.IndexSelResult({self.dim: xr.DataArray(positions, coords=label.coords, dims=label.dims)})
+        return xr.IndexSelResult({self.dim: int(positions) if positions.ndim == 0 else positions})
 
     def _positions(self, labels: np.ndarray[Any, Any], exact: bool, tolerance: Any) -> np.ndarray[Any, Any]:
         if labels.size and labels.dtype.kind not in "iuf":
             raise InputError(f"{labels.ravel()[0]!r} is no coordinate along {self.dim!r}. Give numbers.")
+        if self.size == 0 and labels.size:
+            raise KeyError(f"There is no voxel along {self.dim!r}, so none at {labels.ravel()[0]}. Select a larger part first.")
         positions = self.centres.nearest(labels)
         nearest = self.centres.at(positions)
         distance = np.abs(nearest - labels)
         allowed = 1e-9 * (np.abs(nearest) + self.centres.spacing) if exact else np.inf if tolerance is None else np.asarray(tolerance)
         missed = ~(distance <= allowed)
-        if self.size == 0 and labels.size:
-            raise KeyError(f"There is no voxel along {self.dim!r}, so none at {labels.ravel()[0]}. Select a larger part first.")
         if missed.any():
             at, there = np.broadcast_to(labels, missed.shape)[missed][0], nearest[missed][0]
             remedy = "Select that, or use method='nearest'." if exact else "Select that, or allow a larger tolerance."
