@@ -282,6 +282,11 @@ def test_modes_of_pictures(tmp_path: Path, mode: str, words: str) -> None:
     refused(tmp_path / "a.png", UnsupportedImageDataError, "a.png", words)
 
 
+def test_a_tiff_with_another_name(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.png", PLANE)
+    refused(tmp_path / "a.png", CorruptImageError, "a.png", "can not be read")
+
+
 def test_pictures_of_several_frames(tmp_path: Path) -> None:
     frames = [Image.fromarray(np.full((8, 8), value, "uint8")) for value in (0, 100)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])

@@ -96,6 +96,36 @@ def test_rgb_pages(tmp_path: Path) -> None:
     assert np.array_equal(find_images(tmp_path / "a.tif").read(0, 4, 0, 6), expected)
 
 
+def test_slices_encoded_in_many_ways_share_no_decoder(tmp_path: Path) -> None:
+    expected = voxels(20, 31)
+    ways: list[dict[str, Any]] = [{"predictor": predictor, "byteorder": order} for predictor in (True, False) for order in "<>"]
+    for z, way in enumerate(ways * 2):
+        tifffile.imwrite(tmp_path / f"{z}.tif", expected + z, compression="zlib" if z < 4 else "lzw", rowsperstrip=8, **way)
+    assert np.array_equal(find_images(tmp_path).read(0, 8, 3, 19)[..., 0], np.stack([expected + z for z in range(8)])[:, 3:19])
+
+
+def test_strips_that_do_not_lie_in_order(tmp_path: Path) -> None:
+    expected = voxels(12, 31)
+    tifffile.imwrite(tmp_path / "a.tif", expected, rowsperstrip=4, metadata=None)
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+        offsets = file.pages.first.dataoffsets
+        file.pages.first.tags[273].overwrite(offsets[::-1])
+    result = find_images(tmp_path / "a.tif").read(0, 1, 2, 11)[0, ..., 0]
+    assert np.array_equal(result, np.concatenate([expected[8:], expected[4:8], expected[:4]])[2:11])
+
+
+def test_uncompressed_differences(tmp_path: Path) -> None:
+    expected = voxels(12, 31)
+    tifffile.imwrite(tmp_path / "a.tif", expected, metadata=None, rowsperstrip=12, extratags=[(65001, 3, 1, 2, True)])
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        at = file.pages.first.tags[65001].offset
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    content[at : at + 2] = (317).to_bytes(2, "little")  # predictor: horizontal differences
+    (tmp_path / "a.tif").write_bytes(content)
+    result = find_images(tmp_path / "a.tif").read(0, 1, 2, 11)[0, ..., 0]
+    assert np.array_equal(result, np.cumsum(expected, axis=1, dtype="uint16")[2:11])
+
+
 def test_jpeg_pages(tmp_path: Path) -> None:
     expected = voxels(4, 16, 16, 3, dtype="uint8")
     with tifffile.TiffWriter(tmp_path / "a.tif", byteorder=">") as writer:
@@ -277,6 +307,9 @@ def test_a_file_that_changes_or_vanishes_afterwards(tmp_path: Path) -> None:
     assert np.array_equal(stack.read(0, 1, 0, 9)[0, ..., 0], voxels(9, 7)[::-1])
     tifffile.imwrite(path, voxels(7, 9))
     with pytest.raises(CorruptImageError, match="was changed"):
+        stack.read(0, 1, 0, 9)
+    tifffile.imwrite(path, np.stack([voxels(9, 7)] * 2), photometric="minisblack")
+    with pytest.raises(CorruptImageError, match="has 2 pages"):
         stack.read(0, 1, 0, 9)
     path.unlink()
     with pytest.raises(StorageError, match="can not be read"):
