@@ -257,6 +257,10 @@ def find_images(source: str | Path, missing: str | None = None) -> ImageStack:
         raise InputError(f"There is nothing at '{source}'; an image file or a folder of image files was expected.")
     if path.is_file():
         return _from_file(path, missing)
+    return _from_folder(path, missing)
+
+
+def _from_folder(path: Path, missing: str | None) -> ImageStack:
     names = _readable_names(path)
     if len(names) == 1:
         return _from_file(path / names[0], missing)
