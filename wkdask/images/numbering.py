@@ -96,14 +96,13 @@ def place_slices(names: Sequence[str], missing: str | None) -> tuple[tuple[int, 
     if gap_count == 0:
         return range(len(names)), ()
     gaps = _named_gaps(numbers, gap_count)
-    plural = gap_count > 1
     if missing is None:
         raise InputError(
             f"The numbers of {len(names)} slices from '{names[0]}' to '{names[-1]}' leave gaps: {gaps} "
-            f'{"are" if plural else "is"} missing. Add the files, or say how to fill the gaps: missing="zeros" or "repeat" '
+            f'{"are" if gap_count > 1 else "is"} missing. Add the files, or say how to fill the gaps: missing="zeros" or "repeat" '
             '(or "ignore", if the slices follow each other without gaps).'
         )
-    subject = f"slice{'s' if plural else ''} {gaps} {'are' if plural else 'is'} missing"
+    subject = f"slices {gaps} are missing" if gap_count > 1 else f"slice {gaps} is missing"
     if missing == "ignore":
         return range(len(names)), (f"{subject}; the slices after follow without a gap",)
     if gap_count > max(1000, 10 * len(names)):
@@ -111,7 +110,7 @@ def place_slices(names: Sequence[str], missing: str | None) -> tuple[tuple[int, 
             f"The numbers of the slices '{names[0]}' to '{names[-1]}' leave {gap_count} gaps between {len(names)} slices, "
             'too many to be filled. Number the files anew, or give missing="ignore".'
         )
-    return _filled(numbers, missing), (f"{subject} and stand{'' if plural else 's'} as {_filling(missing)}",)
+    return _filled(numbers, missing), (f"{subject} and stand{'' if gap_count > 1 else 's'} as {_filling(missing)}",)
 
 
 def _filling(missing: str) -> str:
