@@ -251,14 +251,16 @@ def _room(stack: ImageStack, first: Level, running: Running) -> Room:
     depth = max(chunk[3], running.batch_size)
     if depth % chunk[3]:
         raise InputError(f"The batch size {running.batch_size} is no multiple of the chunk's {chunk[3]} slices.")
-    least = (*chunk[:3], depth)
-    if stack.decodes(chunk[2]) <= 1 or stack.rows_alone:
-        return Room(running.threads, min(TILE_BYTES, running.tile_bytes), least)
-    row = stack.bytes // max(1, stack.shape[0] * stack.shape[1]) * min(depth, stack.shape[0])
-    rows = max(chunk[2], min(-(-stack.shape[1] // chunk[2]) * chunk[2], 1 << max(1, running.tile_bytes // row).bit_length() - 1))
-    if rows < stack.shape[1]:
-        return Room(running.threads, running.tile_bytes, (*chunk[:2], rows, depth))
-    return Room(running.threads, max(min(TILE_BYTES, running.tile_bytes), rows * row), (*chunk[:2], rows, depth))
+    z, height, width = stack.shape
+    most = running.tile_bytes
+    row = stack.bytes // max(1, z * height) * min(depth, z)
+    whole = -(-width // chunk[1]) * chunk[1]
+    rows = chunk[2]
+    if not stack.rows_alone:  # a page is decoded as often as there are bands, so bands are as high as memory allows
+        rows = max(rows, min(-(-height // rows) * rows, 1 << max(1, most // row).bit_length() - 1))
+        return Room(running.threads, most if rows < height else max(min(TILE_BYTES, most), rows * row), (chunk[0], whole, rows, depth))
+    wide = row * rows > most
+    return Room(running.threads, min(TILE_BYTES, most), (chunk[0], chunk[1] if wide else whole, rows, depth))
 
 
 def _settings(
