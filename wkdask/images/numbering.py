@@ -68,8 +68,7 @@ def place_slices(names: Sequence[str], missing: str | None) -> tuple[tuple[int, 
     names
         File names in natural order.
     missing
-        None: a gap in the numbering is an error. "zeros": empty planes stand there. "repeat": the slice before
-        does. "ignore": the slices follow each other without gaps.
+        None: a gap is an error; "zeros" and "repeat" fill it; "ignore": slices follow each other without gaps.
 
     Returns
     -------
@@ -99,7 +98,7 @@ def place_slices(names: Sequence[str], missing: str | None) -> tuple[tuple[int, 
     if missing is None:
         raise InputError(
             f"The numbers of {len(names)} slices from '{names[0]}' to '{names[-1]}' leave gaps: {gaps} "
-            f'{"are" if gap_count > 1 else "is"} missing. Add the files, or say how to fill the gaps: missing="zeros" or "repeat" '
+            f'{"are" if gap_count > 1 else "is"} missing. Add the files, or say how to fill gaps: missing="zeros" or "repeat" '
             '(or "ignore", if the slices follow each other without gaps).'
         )
     subject = f"slices {gaps} are missing" if gap_count > 1 else f"slice {gaps} is missing"
