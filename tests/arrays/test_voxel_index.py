@@ -182,5 +182,5 @@ def test_the_rest_of_an_index() -> None:
     assert array.copy(deep=True).xindexes["x"].equals(array.xindexes["x"])
     assert not array.xindexes["x"].equals(line(3, 10, 2.0).xindexes["x"])
     assert array.to_series().index.tolist() == array.x.values.tolist()
-    assert array.reindex(x=line(0, 4, 2.0).x, fill_value=-1).values.tolist() == [-1, -1, 2, 3]
+    assert array.reindex_like(line(0, 4, 2.0), fill_value=-1).values.tolist() == [-1, -1, 2, 3]
     assert VoxelCentres.of_voxels(0, 0, 1.0).values().size == 0

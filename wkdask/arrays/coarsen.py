@@ -1,8 +1,8 @@
 """Coarsening that leaves voxel coordinates arithmetic.
 
 xarray's own ``coarsen`` averages each coordinate in memory and builds a pandas index of the result, whatever the coordinate
-is made of: its last step, the constructor of DataArray or Dataset, makes default indexes for plain variables. So the voxel
-coordinates are taken off before, and put back as arithmetic after.
+is made of: its last step, the constructor of DataArray or Dataset, makes default indexes for plain variables, also of axes
+that are not coarsened. So the voxel coordinates are taken off before, and put back as arithmetic after.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ class VoxelArray(xr.DataArray):
 class VoxelCoarsen:
     """What `coarsen` returns: xarray's reductions (``mean``, ``max``, ``reduce`` …), with voxel coordinates put back."""
 
-    def __init__(self, reductions: Any, coords: xr.Coordinates) -> None:
+    def __init__(self, reductions: Any, coords: xr.Coordinates, lazy: bool) -> None:
         self._reductions = reductions
         self._coords = coords
+        self._lazy = lazy
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -50,7 +51,8 @@ class VoxelCoarsen:
     def _with_coords(self, method: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(method)
         def reduced(*args: Any, **kwargs: Any) -> Any:
-            return method(*args, **kwargs).assign_coords(self._coords)
+            result = method(*args, **kwargs).assign_coords(self._coords)
+            return VoxelArray(result) if self._lazy else result
 
         return reduced
 
@@ -89,9 +91,8 @@ def coarsen(
     [10.0, 30.0]
     """
     lazy = {}
-    for dim in windows:
-        index = obj.xindexes.get(dim)
-        if isinstance(index, VoxelIndex) and _of(coord_func, dim, "mean") == "mean":
+    for dim, index in obj.xindexes.items():
+        if isinstance(index, VoxelIndex) and (dim not in windows or _of(coord_func, dim, "mean") == "mean"):
             lazy[dim] = index
     kept = dict.fromkeys(obj.coords, coord_func) if callable(coord_func) else coord_func
     plain = obj.drop_vars(list(lazy))
@@ -103,9 +104,9 @@ def coarsen(
     reductions = plain.coarsen(dict(windows), **options)
     variables, indexes = {}, {}
     for dim, index in lazy.items():
-        indexes[dim] = index.coarsened(windows[dim], _of(boundary, dim, "exact"), _of(side, dim, "left"))
+        indexes[dim] = index.coarsened(windows.get(dim, 1), _of(boundary, dim, "exact"), _of(side, dim, "left"))
         variables.update(indexes[dim].create_variables({dim: obj.coords[dim].variable}))
-    return VoxelCoarsen(reductions, xr.Coordinates(variables, indexes=indexes))
+    return VoxelCoarsen(reductions, xr.Coordinates(variables, indexes=indexes), isinstance(obj, VoxelArray))
 
 
 def _of(option: Any, dim: Hashable, default: str) -> Any:

@@ -80,7 +80,7 @@ def to_dask(array: MagArray, chunks: Chunks = "auto") -> da.Array:
     >>> to_dask(mag_array, {"x": 256, "z": -1}).numblocks  # doctest: +SKIP
     (1, 4, 1, 1)
     """
-    read = ReadBlock(array, tuple(_cuts(array, _by_axis(array, chunks))))
+    read = plan_blocks(array, chunks)
     return da.map_blocks(
         read,
         chunks=read.chunks(),
@@ -88,6 +88,11 @@ def to_dask(array: MagArray, chunks: Chunks = "auto") -> da.Array:
         meta=np.empty((0,) * len(array.axes), array.dtype),
         name=f"{array.name.replace('/', '-') or 'mag'}-{tokenize(read)}",
     )
+
+
+def plan_blocks(array: MagArray, chunks: Chunks = "auto") -> ReadBlock:
+    """Return what reads the blocks of `to_dask`, and knows their sizes."""
+    return ReadBlock(array, tuple(_cuts(array, _by_axis(array, chunks))))
 
 
 def auto_chunk(grid: Grid, itemsize: int, limit: int) -> Index:
@@ -109,7 +114,8 @@ def auto_chunk(grid: Grid, itemsize: int, limit: int) -> Index:
             for axis, (edge, unit, size) in enumerate(zip(block, grid.unit, grid.shape, strict=True))
             if edge < size and (single or unit % (2 * edge) == 0)
         ]
-        if not grown or 2 * math.prod(block) * itemsize > limit:
+        filled = math.prod(map(min, block, grid.shape))
+        if not grown or 2 * filled * itemsize > limit:
             return tuple(block)
         block[min(grown)[1]] *= 2
 
@@ -134,7 +140,7 @@ def _limit(chunks: Mapping[str, AxisChunks]) -> int:
 
 def _cuts(array: MagArray, chunks: Mapping[str, AxisChunks]) -> list[Sequence[int]]:
     spec = array.handle.spec
-    auto = auto_chunk(spec.grid, spec.itemsize, _limit(chunks))
+    auto = auto_chunk(Grid(array.shape, spec.chunk, spec.unit), spec.itemsize, _limit(chunks))
     cuts: list[Sequence[int]] = []
     for axis, edge, start, stop in zip(array.axes, auto, array.box.start, array.box.stop, strict=True):
         wanted = chunks[axis]
