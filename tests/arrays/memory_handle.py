@@ -57,7 +57,13 @@ class HugeHandle:
 
 
 def memory_array(
-    shape: Index, axes: str = "cxyz", box: Box | None = None, *, chunk: Index | None = None, unit: Index | None = None, **kwargs: Any
+    shape: Index,
+    axes: str = "cxyz",
+    box: Box | None = None,
+    *,
+    chunk: Index | None = None,
+    unit: Index | None = None,
+    **kwargs: Any,
 ) -> MagArray:
     """Return a mag array of ascending numbers."""
     chunk = chunk or tuple(4 if a in "xyz" else 1 for a in axes)

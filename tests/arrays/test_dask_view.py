@@ -40,7 +40,9 @@ def test_blocks_lie_on_chunks_and_hold_the_box(data: st.DataObject) -> None:
         assert not any(border % chunk for border in borders[1:-1])
     block = auto_chunk(Grid(array.shape, grid.chunk, grid.unit), 4, limit)
     assert all(u % b == 0 and b % c == 0 for u, b, c in zip(grid.unit, block, grid.chunk, strict=True))
-    assert max(x.nbytes for x in (lazy.blocks[(0,) * lazy.ndim], lazy.blocks[(-1,) * lazy.ndim])) <= max(limit, np.prod(grid.chunk) * 4)
+    assert max(x.nbytes for x in (lazy.blocks[(0,) * lazy.ndim], lazy.blocks[(-1,) * lazy.ndim])) <= max(
+        limit, np.prod(grid.chunk) * 4
+    )
     np.testing.assert_array_equal(lazy.compute(scheduler="sync"), array.read(array.box))
 
 

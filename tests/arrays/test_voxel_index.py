@@ -151,7 +151,11 @@ def test_concat() -> None:
 
 @settings(deadline=None)
 @given(
-    st.integers(0, 9), st.integers(1, 20), st.integers(1, 4), st.sampled_from(("trim", "exact", "pad")), st.sampled_from(("left", "right"))
+    st.integers(0, 9),
+    st.integers(1, 20),
+    st.integers(1, 4),
+    st.sampled_from(("trim", "exact", "pad")),
+    st.sampled_from(("left", "right")),
 )
 def test_coarsen_is_as_xarray_does_it(start: int, size: int, window: int, boundary: str, side: str) -> None:
     size = size * window if boundary in ("exact", "pad") else size

@@ -31,7 +31,9 @@ def computes_nothing() -> Any:
 
 
 def test_values_dims_and_coordinates() -> None:
-    array = memory_array((2, 20, 8, 8, 8), "tcxyz", Box((1, 3, 2, 0, 0), (2, 4, 7, 8, 8)), mag=(2, 2, 1), voxel_size=(4.0, 4.0, 35.0))
+    array = memory_array(
+        (2, 20, 8, 8, 8), "tcxyz", Box((1, 3, 2, 0, 0), (2, 4, 7, 8, 8)), mag=(2, 2, 1), voxel_size=(4.0, 4.0, 35.0)
+    )
     view = array.to_xarray()
     assert view.dims == ("t", "c", "x", "y", "z")
     assert view.name == "color"

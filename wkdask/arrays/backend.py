@@ -36,7 +36,9 @@ class LazyMag(BackendArray):
         return found
 
     def _read(self, key: tuple[int | slice, ...]) -> np.ndarray[Any, Any]:
-        ranges = [range(n)[k] if isinstance(k, slice) else range(n)[k : k + 1 or n] for k, n in zip(key, self.shape, strict=True)]
+        ranges = [
+            range(n)[k] if isinstance(k, slice) else range(n)[k : k + 1 or n] for k, n in zip(key, self.shape, strict=True)
+        ]
         box = Box(tuple(min(r, default=0) for r in ranges), tuple(max(r, default=-1) + 1 for r in ranges))
         block = self.array.read(box.shifted(self.array.box.start))
         return block[tuple(slice(None, None, k.step) if isinstance(k, slice) else 0 for k in key)]
@@ -54,7 +56,13 @@ class WkdaskBackend(BackendEntrypoint):
 
     description = "WEBKNOSSOS datasets: folders with a datasource-properties.json"
     supports_groups = True
-    open_dataset_parameters: ClassVar[tuple[str, ...]] = ("filename_or_obj", "drop_variables", "layer", "mag", "storage_options")
+    open_dataset_parameters: ClassVar[tuple[str, ...]] = (
+        "filename_or_obj",
+        "drop_variables",
+        "layer",
+        "mag",
+        "storage_options",
+    )
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         """Whether this is a folder or URL with the JSON of a dataset."""
@@ -65,7 +73,7 @@ class WkdaskBackend(BackendEntrypoint):
         except (WkdaskError, OSError, ValueError, ImportError):
             return False
 
-    def open_dataset(  # type: ignore[override]
+    def open_dataset(
         self,
         filename_or_obj: Any,
         *,
@@ -100,7 +108,7 @@ class WkdaskBackend(BackendEntrypoint):
         wanted = _finest(found) if mag is None else found.mag(mag).mag
         return _dataset(open_mag_array(location, properties, found, wanted), found.name, drop_variables)
 
-    def open_groups_as_dict(  # type: ignore[override]
+    def open_groups_as_dict(
         self,
         filename_or_obj: Any,
         *,
@@ -114,7 +122,7 @@ class WkdaskBackend(BackendEntrypoint):
             groups |= {f"/{layer}/{mag}": _dataset(array, layer, drop_variables) for mag, array in mags.items()}
         return groups
 
-    def open_datatree(  # type: ignore[override]
+    def open_datatree(
         self,
         filename_or_obj: Any,
         *,

@@ -16,16 +16,21 @@ import xarray as xr
 from wkdask.arrays.voxel_index import VoxelIndex
 
 
-class VoxelArray(xr.DataArray):
+class VoxelArray(xr.DataArray):  # type: ignore[no-untyped-call]
     """A DataArray whose `coarsen` keeps voxel coordinates lazy; the same in all else."""
 
     __slots__ = ()
 
-    def coarsen(self, dim: Mapping[Any, int] | None = None, **options: Any) -> Any:
+    def coarsen(
+        self,
+        dim: Mapping[Any, int] | None = None,
+        boundary: Any = "exact",
+        side: Any = "left",
+        coord_func: Any = "mean",
+        **window_kwargs: int,
+    ) -> Any:
         """Coarsen as `xarray.DataArray.coarsen` does; see `wkdask.arrays.coarsen.coarsen`."""
-        names = ("boundary", "side", "coord_func")
-        windows = {**(dim or {}), **{k: v for k, v in options.items() if k not in names}}
-        return coarsen(self, windows, **{k: v for k, v in options.items() if k in names})
+        return coarsen(self, {**(dim or {}), **window_kwargs}, boundary=boundary, side=side, coord_func=coord_func)
 
 
 class VoxelCoarsen:

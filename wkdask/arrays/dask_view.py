@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import dask
@@ -17,7 +18,7 @@ from wkdask.arrays.mag_array import MagArray
 from wkdask.errors import InputError
 from wkdask.geometry.grid import Box, Grid, Index
 
-AxisChunks: TypeAlias = int | str | None | Sequence[int]
+AxisChunks: TypeAlias = int | str | Sequence[int] | None
 Chunks: TypeAlias = AxisChunks | Sequence[AxisChunks] | Mapping[Hashable, AxisChunks]
 
 
@@ -49,7 +50,7 @@ class ReadBlock:
         sizes = []
         for cuts, first, end in zip(self.cuts, self.array.box.start, self.array.box.stop, strict=True):
             borders = [first, *cuts[1:], end]
-            sizes.append(tuple(b - a for a, b in zip(borders, borders[1:], strict=False)))
+            sizes.append(tuple(b - a for a, b in pairwise(borders)))
         return tuple(sizes)
 
 
@@ -81,13 +82,14 @@ def to_dask(array: MagArray, chunks: Chunks = "auto") -> da.Array:
     (1, 4, 1, 1)
     """
     read = plan_blocks(array, chunks)
-    return da.map_blocks(
+    lazy: da.Array = da.map_blocks(
         read,
         chunks=read.chunks(),
         dtype=array.dtype,
         meta=np.empty((0,) * len(array.axes), array.dtype),
         name=f"{array.name.replace('/', '-') or 'mag'}-{tokenize(read)}",
     )
+    return lazy
 
 
 def plan_blocks(array: MagArray, chunks: Chunks = "auto") -> ReadBlock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -51,7 +51,8 @@ class VoxelCentres:
     def __str__(self) -> str:
         if not self.size:
             return "no voxels"
-        return f"{self.size} voxels, {self.one(0):.6g} to {self.one(self.size - 1):.6g}, step {self.step * self.spacing / 2:.6g}"
+        step = self.step * self.spacing / 2
+        return f"{self.size} voxels, {self.one(0):.6g} to {self.one(self.size - 1):.6g}, step {step:.6g}"
 
     def one(self, position: int) -> float:
         """Return the centre at a position, which may lie outside."""
@@ -73,7 +74,7 @@ class VoxelCentres:
         """Return the position of the nearest centre; on a border that of the larger coordinate."""
         exact = self.position(labels.astype("float64"))
         rounded = np.floor(exact + 0.5) if self.step > 0 else np.ceil(exact - 0.5)
-        return np.nan_to_num(np.clip(rounded, 0, max(0, self.size - 1))).astype("int64")
+        return np.asarray(np.nan_to_num(np.clip(rounded, 0, max(0, self.size - 1))), "int64")
 
     def sliced(self, part: slice) -> VoxelCentres:
         """Return the centres at a slice of positions."""
@@ -84,7 +85,7 @@ class VoxelCentres:
         """Return the slice of the positions with low ≤ centre < high; None leaves a side open."""
         low, high, stride = (plain_number(bound) for bound in (low, high, stride))
         if stride is not None and (int(stride) != stride or stride < 1):
-            raise InputError(f"A slice of voxel coordinates takes every so many voxels, not {stride}. Give a step of 1 or more.")
+            raise InputError(f"A slice of voxel coordinates takes every so many voxels, not {stride}. Give 1 or more.")
         start = 0 if low is None else self._below(low)
         stop = max(start, self.size if high is None else self._below(high))
         if self.step < 0:
@@ -180,6 +181,6 @@ def plain_number(bound: Any) -> float | None:
     """Return the number that the bound of a slice is; None stays None."""
     if getattr(bound, "ndim", None) == 0:
         bound = bound.item()
-    if bound is not None and (not isinstance(bound, (int, float)) or bound != bound):
+    if bound is not None and (not isinstance(bound, (int, float)) or math.isnan(bound)):
         raise InputError(f"A slice of voxel coordinates needs numbers, not {bound!r}. Give bounds in the axis' unit.")
-    return bound
+    return cast("float | None", bound)

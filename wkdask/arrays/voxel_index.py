@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]
 import xarray as xr
 from xarray.indexes import CoordinateTransform, CoordinateTransformIndex, Index, PandasIndex
 
@@ -29,7 +29,7 @@ class VoxelTransform(CoordinateTransform):
         """Return the positions, not rounded, of coordinates."""
         return {self.dims[0]: self.centres.position(np.asarray(coord_labels[self.coord_names[0]]))}
 
-    def equals(self, other: CoordinateTransform, exclude: frozenset[Hashable] | None = None) -> bool:
+    def equals(self, other: CoordinateTransform, exclude: frozenset[Hashable] | None = None) -> bool:  # noqa: ARG002
         """Whether both have the same centres."""
         return isinstance(other, VoxelTransform) and self.dims == other.dims and self.centres.same_as(other.centres)
 
@@ -39,7 +39,7 @@ class VoxelVariable(xr.Variable):
 
     __slots__ = ()
 
-    def chunk(self, *args: Any, **kwargs: Any) -> Self:
+    def chunk(self, *_args: Any, **_kwargs: Any) -> Self:
         """Return itself."""
         return self.copy(deep=False)
 
@@ -175,7 +175,8 @@ class VoxelIndex(CoordinateTransformIndex):
         positions = self.centres.nearest(labels)
         nearest = self.centres.at(positions)
         distance = np.abs(nearest - labels)
-        allowed = 1e-9 * (np.abs(nearest) + self.centres.spacing) if exact else np.inf if tolerance is None else np.asarray(tolerance)
+        rounding = 1e-9 * (np.abs(nearest) + self.centres.spacing)
+        allowed = rounding if exact else np.inf if tolerance is None else np.asarray(tolerance)
         missed = ~(distance <= allowed)
         if missed.any():
             at, there = np.broadcast_to(labels, missed.shape)[missed][0], nearest[missed][0]
@@ -183,11 +184,11 @@ class VoxelIndex(CoordinateTransformIndex):
             raise KeyError(f"No voxel centre along {self.dim!r} is at {at:.15g}; the nearest is {there:.15g}. {remedy}")
         return positions
 
-    def equals(self, other: Index, *, exclude: frozenset[Hashable] | None = None) -> bool:
+    def equals(self, other: Index, *, exclude: frozenset[Hashable] | None = None) -> bool:  # noqa: ARG002
         """Whether both have the same voxels."""
         return isinstance(other, VoxelIndex) and self.transform.equals(other.transform)
 
-    def join(self, other: Index, how: str = "inner") -> VoxelIndex:  # type: ignore[override]
+    def join(self, other: Index, how: str = "inner") -> VoxelIndex:
         """Return the common grid of two indexes: the overlap, or the hull of both.
 
         Raises
@@ -199,7 +200,7 @@ class VoxelIndex(CoordinateTransformIndex):
             raise InputError(f"Voxel coordinates along {self.dim!r} can not be joined with a {type(other).__name__}.")
         return self.with_centres(self.centres.joined(self._comparable(other), how))
 
-    def reindex_like(self, other: Index) -> dict[Hashable, Any]:  # type: ignore[override]
+    def reindex_like(self, other: Index) -> dict[Hashable, Any]:
         """Return the position of each of the other's voxels here, -1 where there is none."""
         if not isinstance(other, VoxelIndex):
             raise InputError(f"Voxel coordinates along {self.dim!r} can not be reindexed like a {type(other).__name__}.")
@@ -212,15 +213,13 @@ class VoxelIndex(CoordinateTransformIndex):
         centres = other.centres.like(self.centres)
         if centres is None:
             raise InputError(
-                f"The voxels along {self.dim!r} lie on different grids: {self.centres} and {other.centres}. Bring both to one mag, "
-                "for example by coarsen, or reset the coordinate by drop_vars."
+                f"The voxels along {self.dim!r} lie on different grids: {self.centres} and {other.centres}. "
+                "Bring both to one mag, for example by coarsen, or reset the coordinate by drop_vars."
             )
         return centres
 
     @classmethod
-    def concat(  # type: ignore[override]
-        cls, indexes: Sequence[Index], dim: Hashable, positions: Iterable[Iterable[int]] | None = None
-    ) -> Index:
+    def concat(cls, indexes: Sequence[Index], dim: Hashable, positions: Iterable[Iterable[int]] | None = None) -> Index:
         """Return the index of adjacent pieces, in their order; of others, a pandas index of all values."""
         pieces = [index for index in indexes if isinstance(index, VoxelIndex)]
         if positions is None and pieces and len(pieces) == len(indexes):
@@ -237,7 +236,7 @@ class VoxelIndex(CoordinateTransformIndex):
         """Return all centres, in memory."""
         return pd.Index(self.centres.values(), name=self.coord_name)
 
-    def rename(self, name_dict: Mapping[Any, Hashable], dims_dict: Mapping[Any, Hashable]) -> VoxelIndex:  # type: ignore[override]
+    def rename(self, name_dict: Mapping[Any, Hashable], dims_dict: Mapping[Any, Hashable]) -> VoxelIndex:
         """Return the index under other names."""
         dim = str(dims_dict.get(self.dim, self.dim))
         return type(self)(VoxelTransform(self.centres, dim, name_dict.get(self.coord_name, self.coord_name)))
