@@ -99,8 +99,8 @@ class Tiling:
 
     def cell(self, number: int) -> Index:
         """Return the coordinate of a tile, counted from the array's origin."""
-        if not 0 <= number < len(self):
-            raise IndexError(f"There is no tile {number} in a tiling of {len(self)}.")
+        if not 0 <= number < self.cells.size:
+            raise IndexError(f"There is no tile {number} in a tiling of {self.cells.size}.")
         at = []
         for n in reversed(self.cells.shape):
             number, i = divmod(number, n)

@@ -6,12 +6,12 @@ import hashlib
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from wkdask.errors import ConflictError
 from wkdask.storage.events import notify
 from wkdask.storage.local import exclusive
-from wkdask.storage.location import WORK_FOLDER, Location
+from wkdask.storage.location import WORK_FOLDER, Location, explained
 
 ATTEMPTS = 20
 
@@ -25,7 +25,9 @@ def exclusively(folder: Location, what: str) -> Iterator[None]:
         if folder.is_local:
             name = hashlib.sha256(what.encode()).hexdigest()[:16]
             folder.make_folder()
-            with exclusive(f"{folder.url}/{name}.lock"):
+            with ExitStack() as stack:
+                with explained(folder, "written"):
+                    stack.enter_context(exclusive(f"{folder.url}/{name}.lock"))
                 yield
         else:
             yield

@@ -44,7 +44,9 @@ class Owner:
     def of_bytes(cls, data: bytes) -> Owner | None:
         """Read a lease file; None where it is not one."""
         try:
-            return cls(**json.loads(data))
+            owner = cls(**json.loads(data))
+            times = (owner.started, owner.since, owner.renewed)
+            return owner if type(owner.pid) is int and all(isinstance(t, int | float) for t in times) else None
         except (ValueError, TypeError):
             return None
 
@@ -106,11 +108,11 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._over.wait(RENEW_SECONDS):
-            holder = current_owner(self._place)
-            if holder is None or holder.token != self.token:
-                return
-            self._owner = replace(self._owner, renewed=time.time())
             try:
+                holder = current_owner(self._place)
+                if holder is None or holder.token != self.token:
+                    return
+                self._owner = replace(self._owner, renewed=time.time())
                 self._place.write_bytes(self._bytes())
             except StorageError:  # a full disk must not end the run: the lease is for politeness
                 continue

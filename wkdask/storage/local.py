@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
 import stat as modes
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ def _inherit_group(path: str, folder: str) -> None:
 
 
 class LocalFiles:
-    """See `wkdask.storage.location.Files`."""
+    """See `wkdask.storage.location.Location`."""
 
     def read(self, path: str, start: int, stop: int | None) -> bytes:
         """Return a range of a file."""
@@ -76,6 +77,8 @@ class LocalFiles:
         """Append in one call."""
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
+            if not os.fstat(fd).st_size:
+                _inherit_group(path, os.path.dirname(path))
             written = os.write(fd, data)
             while written < len(data):  # a nearly full disk writes less than asked for, then fails
                 written += os.write(fd, data[written:])
@@ -84,7 +87,7 @@ class LocalFiles:
 
     def create(self, path: str, data: bytes) -> bool:
         """Write a file that must not exist: made whole aside, then linked to its name."""
-        with self.writer(path, f"{path}.{os.getpid():x}.tmp") as out:
+        with self.writer(path, f"{path}.{os.getpid():x}-{secrets.token_hex(6)}.tmp") as out:
             out.write(data)
             return out.link()
 
@@ -115,12 +118,11 @@ class LocalWriter:
         """Append a range of another file inside the kernel, or in pieces where it can not."""
         self._file.flush()
         with open(source.url, "rb") as other:
-            other.seek(start)
             left = stop - start
             while left > 0:
                 if hasattr(os, "copy_file_range"):
                     try:
-                        done = os.copy_file_range(other.fileno(), self._file.fileno(), left)
+                        done = os.copy_file_range(other.fileno(), self._file.fileno(), left, stop - left)
                     except OSError:
                         done = 0
                     if done:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from wkdask.errors import InputError, StorageError
+from wkdask.errors import InputError, StorageError, WkdaskError
 from wkdask.storage.events import notify
 
 WORK_FOLDER = ".wkdask"
@@ -42,7 +42,7 @@ class Writer(Protocol):
         ...
 
 
-class Files(Protocol):
+class _Files(Protocol):
     """What a kind of store must be able to do; paths are as `Location.path` gives them."""
 
     def read(self, path: str, start: int, stop: int | None) -> bytes: ...
@@ -85,10 +85,13 @@ class Location:
         if "\0" in url or not url:
             raise InputError(f"{url!r} is no path. Give a path or a URL.")
         if url.startswith("file://"):
-            url = urlsplit(url).path
-        if "://" not in url:
-            url = os.path.abspath(os.path.expanduser(url))
-        object.__setattr__(self, "url", url.rstrip("/") if len(url) > 1 and not url.endswith("://") else url)
+            url = "/" + url.removeprefix("file://").removeprefix("localhost").lstrip("/")
+        protocol, mark, path = url.partition("://")
+        url = protocol + mark + path.rstrip("/") if mark and "/" not in protocol else os.path.abspath(os.path.expanduser(url))
+        object.__setattr__(self, "url", url)
+
+    def __hash__(self) -> int:
+        return hash((self.url, repr(self.options)))  # options may hold dicts
 
     @classmethod
     def of(cls, place: str | os.PathLike[str] | Location, options: Mapping[str, Any] | None = None) -> Location:
@@ -119,7 +122,8 @@ class Location:
     @property
     def parent(self) -> Location:
         """The folder that this lies in."""
-        return Location(self.url.rpartition("/")[0] or "/", self.options)
+        head, _, _ = self.url.rpartition("/")
+        return self if head.endswith(":/") or self.url.endswith("://") else Location(head or "/", self.options)
 
     @property
     def local_path(self) -> Path:
@@ -128,7 +132,7 @@ class Location:
             raise StorageError(f"{self} is not a local path. Use a local folder here.")
         return Path(self.url)
 
-    def files(self) -> tuple[Files, str]:
+    def files(self) -> tuple[_Files, str]:
         """Return what does the work for this kind of store, and the path as that knows it."""
         if self.is_local:
             from wkdask.storage.local import LocalFiles
@@ -214,7 +218,7 @@ def explained(location: Location, verb: str) -> Iterator[None]:
     """Turn the system's errors into ones that name the place and what to do."""
     try:
         yield
-    except StorageError:
+    except WkdaskError:
         raise
     except (FileNotFoundError, IsADirectoryError) as error:
         raise StorageError(f"{location} can not be {verb}: there is no such file. Check the path.") from error

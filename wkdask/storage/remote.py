@@ -17,23 +17,25 @@ SPOOL_BYTES = 32 << 20
 
 
 @lru_cache(maxsize=64)
-def _file_system(protocol: str, options: tuple[tuple[str, Any], ...]) -> Any:
+def _file_system(root: Location) -> Any:
     import fsspec
 
+    protocol = root.url.removesuffix("://")
     try:
-        return fsspec.filesystem(protocol, **dict(options))
+        return fsspec.filesystem(protocol, **dict(root.options))
     except (ValueError, ImportError) as error:
-        raise InputError(f"URLs that begin with {protocol}:// can not be opened: {error}. Install its fsspec package.") from error
+        raise InputError(f"URLs with {protocol}:// can not be opened: {error}. Install its fsspec package.") from error
 
 
 def remote_files(url: str, options: tuple[tuple[str, Any], ...]) -> tuple[RemoteFiles, str]:
     """Return the store of a URL, and the path as the store spells it."""
-    fs = _file_system(url.partition("://")[0], options)
-    return RemoteFiles(fs, url.partition("://")[0]), str(fs._strip_protocol(url))
+    protocol = url.partition("://")[0]
+    fs = _file_system(Location(f"{protocol}://", options))
+    return RemoteFiles(fs, protocol), str(fs._strip_protocol(url))
 
 
 class RemoteFiles:
-    """See `wkdask.storage.location.Files`."""
+    """See `wkdask.storage.location.Location`."""
 
     def __init__(self, fs: Any, protocol: str) -> None:
         self._fs, self._protocol = fs, protocol
