@@ -37,7 +37,8 @@ def find_format(name: str) -> Any:
         return Zarr3()
     found = {point.name: point for point in entry_points(group="wkdask.formats")}
     if name not in found:
-        raise InputError(f"There is no format {name!r} here; there are {', '.join(sorted({*found, Zarr3.name}))}. Use one of those.")
+        known = ", ".join(sorted({*found, Zarr3.name}))
+        raise InputError(f"There is no format {name!r} here; there are {known}. Use one of those.")
     return found[name].load()()
 
 

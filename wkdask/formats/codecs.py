@@ -67,17 +67,24 @@ def decode(codec: Codec | None, data: bytes, size: int) -> bytes:
     if codec is None:
         out = data
     elif codec.name == "gzip":
-        inflater = zlib.decompressobj(31)
-        try:
-            out = inflater.decompress(data, size)
-        except zlib.error as error:
-            raise DamagedError(f"gzip data does not decode: {error}") from error
-        if not inflater.eof and inflater.decompress(inflater.unconsumed_tail, 1):
-            raise DamagedError(f"gzip data decodes to more than the {size} bytes of a chunk")
+        out = _decode_gzip(data, size)
     else:
         out = _decode_zstd(data, size)
     if len(out) != size:
         raise DamagedError(f"a chunk decodes to {len(out)} bytes instead of {size}")
+    return out
+
+
+def _decode_gzip(data: bytes, size: int) -> bytes:
+    inflater = zlib.decompressobj(31)
+    try:
+        out = inflater.decompress(data, size)
+        if not inflater.eof and inflater.decompress(inflater.unconsumed_tail, 1):
+            raise DamagedError(f"gzip data decodes to more than the {size} bytes of a chunk")
+    except zlib.error as error:
+        raise DamagedError(f"gzip data does not decode: {error}") from error
+    if not inflater.eof:  # its checksum comes last, so that what is cut off was not checked
+        raise DamagedError("gzip data is cut off")
     return out
 
 

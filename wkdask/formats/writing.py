@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wkdask.formats.codecs import decode, encoder
-from wkdask.formats.ranged import chunk_view
+from wkdask.errors import InputError
+from wkdask.formats.codecs import encoder
+from wkdask.formats.ranged import chunk_view, read_chunk
 from wkdask.formats.shard import MISSING, ChunkFile, morton_order
 from wkdask.formats.spec import ArraySpec, Written
 from wkdask.geometry.grid import Box, Index
 from wkdask.storage import Location
 from wkdask.storage.document import exclusively
+from wkdask.storage.location import explained
 
 if TYPE_CHECKING:
     from wkdask.formats.zarr3 import Zarr3Array
@@ -36,9 +38,9 @@ class UnitFile:
         self.written = Written(0, 0, 0, 0)
 
     def __enter__(self) -> UnitFile:
+        self._encode = encoder(self._spec.codec)
         out = self._stack.enter_context(self._place.writer(self._scratch))
         self._file = ChunkFile(out, math.prod(self._spec.grid.chunks_per_unit))
-        self._encode = encoder(self._spec.codec)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -65,6 +67,7 @@ class UnitFile:
             Its voxels, in stored axes.
         """
         chunk = self._spec.chunk
+        require_fit(block, region, self._spec.dtype)
         stored = block.transpose()
         buffer = np.zeros(chunk[::-1], self._spec.dtype)
         flat = buffer.reshape(-1).view(np.uint8)
@@ -78,11 +81,15 @@ class UnitFile:
                 buffer[...] = 0
                 buffer[hit.relative_to(origin).slices[::-1]] = piece
             if _any(flat):
-                self._file.append(self.number(cell), self._encode(flat.data))
+                self.put_encoded(cell, self._encode(flat.data))
 
-    def put_encoded(self, chunk: Sequence[int], data: bytes) -> None:
+    def put_encoded(self, chunk: Sequence[int], data: bytes | memoryview) -> None:
         """Append a chunk, by its coordinate in the array, as it lies on disk."""
-        self._file.append(self.number(chunk), data)
+        per_unit = self._spec.grid.chunks_per_unit
+        if tuple(i // n for i, n in zip(chunk, per_unit, strict=True)) != self._index:
+            raise InputError(f"Chunk {tuple(chunk)} is not of unit {self._index}. Give each unit its own chunks.")
+        with explained(self._place, "written"):
+            self._file.append(self.number(chunk), data)
 
     def number(self, cell: Sequence[int]) -> int:
         """Return a chunk's number in its unit, by its coordinate in the array."""
@@ -90,6 +97,12 @@ class UnitFile:
         for i, n in zip(cell, self._spec.grid.chunks_per_unit, strict=True):
             number = number * n + i % n
         return number
+
+
+def require_fit(block: np.ndarray[Any, Any], box: Box, dtype: str) -> None:
+    """Refuse a block that has another shape or dtype than what it is written to."""
+    if block.shape != box.shape or block.dtype != dtype:
+        raise InputError(f"A block of {block.shape} {block.dtype} is not one of {box.shape} {dtype}. Cut or cast it.")
 
 
 def _any(flat: np.ndarray[Any, np.dtype[np.uint8]]) -> bool:
@@ -102,7 +115,7 @@ def merge_unit(array: Zarr3Array, index: Index, box: Box, block: np.ndarray[Any,
 
     Writers of one unit take turns, as far as the store allows, so that neighbours lose nothing.
     """
-    grid, codec = array.spec.grid, array.spec.codec
+    grid = array.spec.grid
     place = array.unit_location(index)
     chunks = grid.chunks(grid.unit_box(index).intersect(grid.box))
     with exclusively(array.scratch, place.url):
@@ -115,13 +128,13 @@ def merge_unit(array: Zarr3Array, index: Index, box: Box, block: np.ndarray[Any,
                 stored = row is not None and row[0] != MISSING
                 if not hit.size and not stored:
                     continue
-                data = place.read_bytes(int(row[0]), int(row[0] + row[1])) if stored and row is not None else b""
+                at = (int(row[0]), int(row[1])) if stored and row is not None else (0, 0)
                 if not hit.size:
-                    out.put_encoded(cell, data)
+                    out.put_encoded(cell, place.read_bytes(at[0], sum(at)))
                     continue
                 voxels = np.zeros(region.shape, array.spec.dtype, order="F")
                 if stored and hit != region:
-                    whole = chunk_view(array.spec, decode(codec, data, math.prod(array.spec.chunk) * array.spec.itemsize))
+                    whole = chunk_view(array.spec, read_chunk(array.spec, place, cell, *at))
                     voxels[...] = whole[tuple(map(slice, region.shape))]
                 voxels[hit.relative_to(region.start).slices] = block[hit.relative_to(box.start).slices]
                 out.put(region, voxels)

@@ -21,7 +21,7 @@ from wkdask.errors import DatasetExistsError, DatasetNotFoundError, InputError, 
 from wkdask.formats.ranged import read_box, shard_entries
 from wkdask.formats.shard import MISSING, ChunkFile, checksum, stored_checksum
 from wkdask.formats.spec import ArraySpec, Codec, Written
-from wkdask.formats.writing import UnitFile, merge_unit
+from wkdask.formats.writing import UnitFile, merge_unit, require_fit
 from wkdask.geometry.grid import Box, Index
 from wkdask.storage import WORK_FOLDER, Location, update_document
 
@@ -63,6 +63,8 @@ class Zarr3:
         DatasetExistsError
             Where something lies here already.
         """
+        if spec.dtype not in DTYPES:
+            raise InputError(f"{spec.dtype} voxels can not be stored in Zarr 3; use one of {', '.join(sorted(DTYPES))}.")
         if (location / DOCUMENT).is_file():
             raise DatasetExistsError(f"{location} exists already. Choose another place, or delete it first.")
         layout = Layout(sharded=spec.chunk != spec.unit)
@@ -115,9 +117,13 @@ class Zarr3Array:
                 "Copy it to a local folder to read it, or convert it."
             )
 
-    def entries(self, index: Sequence[int]) -> np.ndarray[Any, Any] | None:
-        """Return (offset, bytes) of each chunk of a unit, in C order; None where the unit is not stored."""
-        return shard_entries(self.unit_location(index), math.prod(self.spec.grid.chunks_per_unit), self.layout.sharded)
+    def entries(self, index: Sequence[int], *, known: bool = False) -> np.ndarray[Any, Any] | None:
+        """Return (offset, bytes) of each chunk of a unit, in C order; None where the unit is not stored.
+
+        See `wkdask.formats.ranged.shard_entries`.
+        """
+        chunks = math.prod(self.spec.grid.chunks_per_unit)
+        return shard_entries(self.unit_location(index), chunks, self.layout.sharded, known=known)
 
     def unit(self, index: Sequence[int], scratch: Location | None = None) -> UnitFile:
         """Return the writer of a whole unit; its bytes lie in ``scratch`` until they are complete."""
@@ -140,6 +146,7 @@ class Zarr3Array:
     def write(self, box: Box, block: np.ndarray[Any, Any]) -> None:
         """Write any box; chunks that it only touches are merged, those that it does not touch are copied encoded."""
         self._require_ours("written")
+        require_fit(block, box, self.spec.dtype)
         for number in (units := self.spec.grid.units(box)).covering(box):
             merge_unit(self, units.cell(number), box, block)
 
@@ -148,9 +155,10 @@ class Zarr3Array:
         document = self.location / DOCUMENT
 
         def resized(old: bytes | None) -> bytes:
-            content = json.loads(old or b"{}")
-            content["shape"] = list(shape)
-            return json.dumps(content, indent=4).encode()
+            found, _ = parse_document(old or b"", str(document))
+            if len(found.shape) != len(shape):
+                raise InputError(f"{self.location} has {len(found.shape)} axes, {tuple(shape)} has not. Give one number each.")
+            return json.dumps({**json.loads(old or b""), "shape": list(shape)}, indent=4).encode()
 
         if tuple(shape) != self.spec.shape:
             update_document(document, resized, self.scratch)
@@ -177,8 +185,11 @@ class Zarr3Array:
         """Yield the grid coordinates of the units that are stored."""
         axes = len(self.spec.shape)
 
+        def is_number(name: str) -> bool:
+            return name.isascii() and name.isdecimal() and name == str(int(name))
+
         def walk(folder: Location, head: Index) -> Iterator[Index]:
-            for name in sorted((n for n in folder.names() if n.isdigit()), key=int):
+            for name in sorted(filter(is_number, folder.names()), key=int):
                 found = (*head, int(name))
                 if len(found) == axes:
                     yield found
@@ -188,13 +199,10 @@ class Zarr3Array:
         if self.layout.separator == "/":
             yield from walk(self.location / "c" if self.layout.prefix else self.location, ())
         else:
-            yield from self._flat_units(axes)
-
-    def _flat_units(self, axes: int) -> Iterator[Index]:
-        for name in self.location.names():
-            numbers = name.removeprefix(self.layout.prefix).split(self.layout.separator)
-            if name.startswith(self.layout.prefix) and len(numbers) == axes and all(n.isdigit() for n in numbers):
-                yield tuple(map(int, numbers))
+            for name in self.location.names():
+                numbers = name.removeprefix(self.layout.prefix).split(self.layout.separator)
+                if name.startswith(self.layout.prefix) and len(numbers) == axes and all(map(is_number, numbers)):
+                    yield tuple(map(int, numbers))
 
     @property
     def scratch(self) -> Location:
@@ -253,13 +261,14 @@ def parse_document(data: bytes, where: str) -> tuple[ArraySpec, Layout]:
     except (ValueError, RecursionError) as error:
         raise MetadataError(f"{where} is no JSON: {str(error)[:200]}. Restore the file.") from None
     except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise MetadataError(f"{where} is no Zarr 3 array document: {error!r} is missing or of a wrong type. Restore it.") from None
+        said = repr(error)[:200]
+        raise MetadataError(f"{where} is no Zarr 3 array document: {said} is missing or of a wrong type. Restore it.") from None
 
 
 def _parse(document: dict[str, Any]) -> tuple[ArraySpec, Layout]:
     for key, wanted in (("zarr_format", 3), ("node_type", "array")):
         if document[key] != wanted:
-            raise MetadataError(f"{key} is {document[key]!r}, expected {wanted!r}.")
+            raise MetadataError(f"{key} is {str(document[key])[:80]!r}, expected {wanted!r}.")
     if document["data_type"] not in DTYPES:
         raise MetadataError(f"data_type is {str(document['data_type'])[:80]!r}, expected one of {', '.join(sorted(DTYPES))}.")
     shape = _numbers("shape", document["shape"], least=0)
@@ -280,10 +289,7 @@ def _parse(document: dict[str, Any]) -> tuple[ArraySpec, Layout]:
         raise MetadataError(f"a chunk of {chunk} {document['data_type']} is above {MAX_CHUNK_BYTES} bytes.")
     codec, ours = _known_codecs(inner, len(shape), np.dtype(document["data_type"]).itemsize)
     ours = ours and (not sharded or (len(codecs) == 1 and _known_index(shard))) and not document.get("fill_value")
-    names = document.get("dimension_names")
-    axes = tuple(map(str, names)) if names else _default_axes(len(shape))
-    if len(axes) != len(shape):
-        raise MetadataError(f"dimension_names {axes} are not as many as the axes of shape {shape}.")
+    axes = _axes(document.get("dimension_names"), len(shape))
     return ArraySpec(shape, document["data_type"], axes, chunk, unit, codec), _layout(document, sharded, ours)
 
 
@@ -304,22 +310,34 @@ def _layout(document: dict[str, Any], sharded: bool, ours: bool) -> Layout:
     return Layout(sharded, ours, f"c{separator}" if kind == "default" else "", separator)
 
 
-def _default_axes(count: int) -> tuple[str, ...]:
+def _axes(names: object, count: int) -> tuple[str, ...]:
+    if names is not None and not (isinstance(names, list) and len(names) == count):
+        raise MetadataError(f"dimension_names is {str(names)[:80]}, expected a list of {count} names.")
+    if names and all(isinstance(name, str) for name in names):
+        return tuple(names)
     return {2: ("x", "y"), 3: ("x", "y", "z"), 4: ("c", "x", "y", "z")}.get(count) or tuple(f"dim{i}" for i in range(count))
 
 
 def _known_index(shard: dict[str, Any]) -> bool:
     codecs = [codec["name"] for codec in shard["index_codecs"]]
-    return codecs == ["bytes", "crc32c"] and shard.get("index_location", "end") == "end"
+    options = shard["index_codecs"][0].get("configuration") or {}
+    little = codecs == ["bytes", "crc32c"] and options.get("endian") == "little"
+    return little and shard.get("index_location", "end") == "end"
+
+
+def _level(codec: str, level: object) -> int:
+    least, most = {"zstd": (-131072, 22)}.get(codec, (0, 9))
+    if type(level) is not int or not least <= level <= most:
+        raise MetadataError(f"the level of {codec} is {str(level)[:80]}, expected a whole number from {least} to {most}.")
+    return level
 
 
 def _known_codecs(codecs: list[dict[str, Any]], axes: int, itemsize: int) -> tuple[Codec | None, bool]:
     """Return the compressor, and whether the chain is one that we write."""
     names = [codec["name"] for codec in codecs]
     options = [codec.get("configuration") or {} for codec in codecs]
-    compressor = next(
-        (Codec(n, int(o.get("level", 0))) for n, o in zip(names, options, strict=True) if n in ("zstd", "gzip", "blosc")), None
-    )
+    used = ((n, o.get("clevel" if n == "blosc" else "level", 0)) for n, o in zip(names, options, strict=True))
+    compressor = next((Codec(name, _level(name, level)) for name, level in used if name in ("zstd", "gzip", "blosc")), None)
     ours = (
         names[:2] == ["transpose", "bytes"]
         and (names[2:] in ([], ["zstd"], ["gzip"]))
