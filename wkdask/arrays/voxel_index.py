@@ -219,7 +219,9 @@ class VoxelIndex(CoordinateTransformIndex):
         return centres
 
     @classmethod
-    def concat(cls, indexes: Sequence[Index], dim: Hashable, positions: Iterable[Iterable[int]] | None = None) -> Index:
+    def concat(  # type: ignore[override]
+        cls, indexes: Sequence[Index], dim: Hashable, positions: Iterable[Iterable[int]] | None = None
+    ) -> Index:
         """Return the index of adjacent pieces, in their order; of others, a pandas index of all values."""
         pieces = [index for index in indexes if isinstance(index, VoxelIndex)]
         if positions is None and pieces and len(pieces) == len(indexes):
