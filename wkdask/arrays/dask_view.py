@@ -77,9 +77,13 @@ def to_dask(array: MagArray, chunks: Chunks = "auto") -> da.Array:
 
     Examples
     --------
-    >>> from wkdask.arrays.dask_view import to_dask
-    >>> to_dask(mag_array, {"x": 256, "z": -1}).numblocks  # doctest: +SKIP
-    (1, 4, 1, 1)
+    >>> from wkdask.formats import ArraySpec, Zarr3
+    >>> from wkdask.storage import Location
+    >>> spec = ArraySpec((1, 64, 64, 32), "uint8", ("c", "x", "y", "z"), (1, 16, 16, 16), (1, 32, 32, 32))
+    >>> handle = Zarr3().create(Location("memory://dask-view/color/1"), spec)
+    >>> array = MagArray(handle, (1, 1, 1), Box((0, 10, 0, 0), (1, 50, 50, 20)))
+    >>> to_dask(array, {"x": 16, "z": -1}).chunks
+    ((1,), (6, 16, 16, 2), (32, 18), (20,))
     """
     read = plan_blocks(array, chunks)
     lazy: da.Array = da.map_blocks(

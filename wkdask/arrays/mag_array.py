@@ -94,8 +94,13 @@ class MagArray:
 
         Examples
         --------
-        >>> mag_array.read(Box((0, -1, 0, 0), (1, 2, 1, 1))).ravel().tolist()  # doctest: +SKIP
-        [0, 17, 18]
+        >>> from wkdask.formats import ArraySpec, Zarr3
+        >>> from wkdask.storage import Location
+        >>> spec = ArraySpec((1, 64, 64, 32), "uint8", ("c", "x", "y", "z"), (1, 16, 16, 16), (1, 32, 32, 32))
+        >>> handle = Zarr3().create(Location("memory://mag-array/color/1"), spec)
+        >>> array = MagArray(handle, (1, 1, 1), Box((0, 0, 0, 0), (1, 50, 50, 20)))
+        >>> array.read(Box((0, -1, 0, 0), (1, 2, 1, 1))).ravel().tolist()
+        [0, 0, 0]
         """
         domain = self.handle.spec.grid.box
         inside = box.intersect(domain)

@@ -32,9 +32,14 @@ def to_xarray(array: MagArray, *, squeeze: bool = False, canonical: bool = False
 
     Examples
     --------
-    >>> from wkdask.arrays.xarray_view import to_xarray
-    >>> to_xarray(mag_array, squeeze=True).sel(x=slice(0, 5000)).dims  # doctest: +SKIP
-    ('x', 'y', 'z')
+    >>> from wkdask.formats import ArraySpec, Zarr3
+    >>> from wkdask.geometry.grid import Box
+    >>> from wkdask.storage import Location
+    >>> spec = ArraySpec((1, 64, 64, 32), "uint8", ("c", "x", "y", "z"), (1, 16, 16, 16), (1, 32, 32, 32))
+    >>> handle = Zarr3().create(Location("memory://xarray-view/color/1"), spec)
+    >>> array = MagArray(handle, (1, 1, 1), Box((0, 10, 0, 0), (1, 50, 50, 20)), (4.0, 4.0, 35.0))
+    >>> dict(to_xarray(array, squeeze=True).sel(x=slice(None, 80)).sizes)
+    {'x': 10, 'y': 50, 'z': 20}
     """
     name = array.name.partition("/")[0] or None
     view: xr.DataArray = VoxelArray(array.to_dask(), coordinates(array), array.axes, name, attributes(array))
@@ -81,9 +86,14 @@ def pyramid_to_datatree(arrays: Mapping[str, MagArray], name: str) -> xr.DataTre
 
     Examples
     --------
-    >>> from wkdask.arrays.xarray_view import pyramid_to_datatree
-    >>> pyramid_to_datatree({"1": fine, "2-2-1": coarse}, "color")["2-2-1/color"].dims  # doctest: +SKIP
-    ('c', 'x', 'y', 'z')
+    >>> from wkdask.formats import ArraySpec, Zarr3
+    >>> from wkdask.geometry.grid import Box
+    >>> from wkdask.storage import Location
+    >>> spec = ArraySpec((1, 64, 64, 32), "uint8", ("c", "x", "y", "z"), (1, 16, 16, 16), (1, 32, 32, 32))
+    >>> handle = Zarr3().create(Location("memory://pyramid/color/1"), spec)
+    >>> fine = MagArray(handle, (1, 1, 1), Box((0, 0, 0, 0), (1, 50, 50, 20)))
+    >>> pyramid_to_datatree({"1": fine}, "color")["1/color"].shape
+    (1, 50, 50, 20)
     """
     leaves = {f"/{mag}": xr.Dataset({name: to_xarray(array)}) for mag, array in arrays.items()}
     return xr.DataTree.from_dict(leaves, name=name)
