@@ -1,0 +1,132 @@
+"""Which kernels run: numpy for small jobs, numba for large ones, and where numba keeps what it compiled.
+
+What numba caches is code that the next process runs, so its folder must be ours alone: ``NUMBA_CACHE_DIR`` where the user set
+it, else ``wkdask/numba`` in ``$XDG_CACHE_HOME`` or ``~/.cache``, else a folder of this user below the one for temporary files.
+Where none of these can be used, kernels are compiled anew in each process.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+import threading
+import warnings
+from pathlib import Path
+from types import ModuleType
+
+LARGE_BYTES = 256 << 20
+"""From here on importing numba and compiling, 2 s or so, pays."""
+
+
+class _State:
+    """What this process has decided."""
+
+    lock = threading.Lock()
+    large: bool | None = None
+    seen = 0
+    loaded = False
+    compiled: ModuleType | None = None
+
+
+def prepare(total_bytes: int) -> bool:
+    """Choose the kernels for a run.
+
+    Without this call a process starts with numpy, and turns to numba when it has reduced as much as makes a job large.
+
+    Parameters
+    ----------
+    total_bytes
+        What the whole run will reduce.
+
+    Returns
+    -------
+    bool
+        Whether the run is large enough for compiled kernels.
+
+    Examples
+    --------
+    >>> prepare(10 << 20)
+    False
+    """
+    _State.large = total_bytes >= LARGE_BYTES or None
+    return bool(_State.large)
+
+
+def compiled_for(block_bytes: int, large: bool | None = None) -> ModuleType | None:
+    """Return the module of compiled kernels, where this block should use it and numba works.
+
+    Parameters
+    ----------
+    block_bytes
+        Size of the block.
+    large
+        The caller's own choice; by default what `prepare` said, and what this process has reduced so far.
+    """
+    if large is None:
+        _State.seen += block_bytes
+        large = _State.large or _State.seen >= LARGE_BYTES
+    if not large:
+        return None
+    if not _State.loaded:
+        with _State.lock:
+            if not _State.loaded:
+                _State.compiled = _load()
+                _State.loaded = True
+    return _State.compiled
+
+
+def _load() -> ModuleType | None:
+    try:
+        from wkdask.kernels import compiled
+
+        compiled.build(cache_folder())
+    except Exception as error:  # numba fails in many ways: no llvmlite, another numpy, no writable folder
+        warnings.warn(
+            f"numba can not be used, so pyramids are made by numpy, some ten times slower: {type(error).__name__}: {error}. "
+            "Install a numba that fits this numpy.",
+            stacklevel=2,
+        )
+        return None
+    return compiled
+
+
+def cache_folder() -> str | None:
+    """Return the folder for what numba compiles; `None`, with a warning, where no safe one can be had."""
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    if chosen:
+        return chosen
+    for folder in _candidates():
+        if _is_ours(folder):
+            return str(folder)
+    warnings.warn(
+        "There is no safe folder for compiled kernels, so each process compiles them anew, which takes seconds. "
+        "Set NUMBA_CACHE_DIR to a folder that only you can write.",
+        stacklevel=2,
+    )
+    return None
+
+
+def _candidates() -> list[Path]:
+    found = []
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    if os.path.isabs(home):
+        found.append(Path(home) / "wkdask" / "numba")
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+    return [*found, Path(tempfile.gettempdir()) / f"wkdask-numba-{user}"]
+
+
+def _is_ours(folder: Path) -> bool:
+    """Make a folder, and tell whether it is a real one, belongs to this user, and nobody else can write it."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode):
+            return False
+        if hasattr(os, "getuid") and (found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077):
+            return False
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
