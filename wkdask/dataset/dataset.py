@@ -264,12 +264,77 @@ class Dataset:
         )
 
     @classmethod
-    def from_images(cls, input_path: PathLike, output_path: PathLike, *args: Any, **options: Any) -> Dataset:
+    def from_images(
+        cls,
+        input_path: PathLike,
+        output_path: PathLike,
+        voxel_size: VoxelSizeLike | None = None,
+        name: str | None = None,
+        *,
+        voxel_size_with_unit: VoxelSize | None = None,
+        layer_name: str | None = None,
+        layer_category: str | None = None,
+        data_format: str | DataFormat = DataFormat.Zarr3,
+        chunk_shape: Vec3IntLike | int | None = None,
+        shard_shape: Vec3IntLike | int | None = None,
+        compress: bool | Codec = True,
+        batch_size: int | None = None,
+        missing: str | None = None,
+        downsample: bool = False,
+        coarsest_mag: MagLike | None = None,
+        sampling_mode: SamplingModes | str = SamplingModes.ANISOTROPIC,
+        interpolation_mode: str = "default",
+        jobs: int | None = None,
+        memory_limit: int | None = None,
+    ) -> Dataset:
         """Convert a stack of images into a layer of a new or existing dataset.
 
-        Takes all that `plan_from_images` takes, which see.
+        Parameters
+        ----------
+        input_path
+            A folder of slices in natural order, or one multi-page file.
+        output_path
+            The dataset; a further layer is added to an existing one.
+        voxel_size, voxel_size_with_unit
+            Edges of a mag-1 voxel along x, y, z: in nanometer, or with their unit. Give one of them.
+        name
+            Of a new dataset; default: the folder's name.
+        layer_name, layer_category
+            Default: the source's name, ``color``.
+        data_format
+            ``zarr3``.
+        chunk_shape, shard_shape
+            Along x, y, z, powers of two; default 32^3 and 4096 x 4096 x 32.
+        compress
+            Whether chunks are compressed, or by which codec; default zstd, level 5.
+        batch_size
+            Slices that one task reads; default: a chunk's depth.
+        missing
+            What stands for slices that the numbering leaves out: ``zeros`` or ``repeat``; None refuses such stacks.
+        downsample, coarsest_mag, sampling_mode, interpolation_mode
+            Whether, how far and how a pyramid is made, in the same run.
+        jobs, memory_limit
+            Threads; default: the number of cores. Bytes; default: 0.6 of what there is.
+
+        Returns
+        -------
+        Dataset
+            Opened, with the new layer.
+
+        Raises
+        ------
+        ImageConversionError
+            Where the images can not be a layer; nothing was written.
+        DatasetExistsError, LayerExistsError
+            Where the target holds something else, or the layer.
+
+        Examples
+        --------
+        >>> Dataset.from_images("em/", "ds", (4, 4, 35), layer_name="color", downsample=True)  # doctest: +SKIP
         """
-        cls.plan_from_images(input_path, output_path, *args, **options).run(memory_limit=options.get("memory_limit"))
+        options = locals()
+        del options["cls"]
+        cls.plan_from_images(**options).run(memory_limit=memory_limit)
         return cls.open(output_path)
 
     def __repr__(self) -> str:

@@ -68,7 +68,7 @@ class Zarr3:
         if (location / DOCUMENT).is_file():
             raise DatasetExistsError(f"{location} exists already. Choose another place, or delete it first.")
         layout = Layout(sharded=spec.chunk != spec.unit)
-        (location / DOCUMENT).write_bytes(build_document(spec))
+        (location / DOCUMENT).write_bytes(build_document(spec), location.parent.parent / WORK_FOLDER / "tmp")
         return Zarr3Array(location, spec, layout)
 
 

@@ -168,6 +168,9 @@ class VoxelSize:
             raise _bad_factor(text) from None
         return cls(numbers, LengthUnit.parse(unit))  # type: ignore[arg-type]
 
+    def __str__(self) -> str:
+        return f"{' x '.join(f'{edge:g}' for edge in self.factor)} {self.unit}"
+
     def to_nanometer(self) -> tuple[float, float, float]:
         """Return the edges in nanometers."""
         x, y, z = (edge * self.unit.in_nanometer for edge in self.factor)

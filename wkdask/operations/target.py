@@ -78,7 +78,7 @@ class NewLayer:
         """Make the groups and the empty arrays; nothing lists them yet."""
         for group in (self.journal.target / "zarr.json", self._group):
             if not group.is_file():
-                group.write_bytes(json.dumps(GROUP, indent=4).encode())
+                group.write_bytes(json.dumps(GROUP, indent=4).encode(), self.journal.scratch)
         for level in self.levels:
             if not Zarr3().detect(level.array.location):
                 Zarr3().create(level.array.location, level.array.spec)
@@ -113,11 +113,11 @@ class NewLayer:
                         units[name][record.path.removeprefix(prefix)] = {"bytes": record.size, "digest": f"{record.digest:08x}"}
         for name, found in units.items():
             place = self.journal.target / WORK_FOLDER / "receipts" / f"{name}.json"
-            place.write_bytes(json.dumps({"version": 1, "units": found}, indent=1).encode())
+            place.write_bytes(json.dumps({"version": 1, "units": found}, indent=1).encode(), self.journal.scratch)
         axes = self.levels[0].array.spec.axes
         pairs = [(mag, level.array.location.name) for mag, level in zip(self.mags, self.levels, strict=True)]
         attributes = ome_attributes(axes, self.voxel_size, pairs)
-        self._group.write_bytes(json.dumps({**GROUP, "attributes": attributes}, indent=4).encode())
+        self._group.write_bytes(json.dumps({**GROUP, "attributes": attributes}, indent=4).encode(), self.journal.scratch)
 
     def commit(self, level: int, low: float | None, high: float | None) -> None:
         """List a magnification in the JSON, and the layer and the dataset with the first one."""

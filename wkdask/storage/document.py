@@ -46,7 +46,7 @@ def update_document(
         Gets the present bytes (None where there is no file) and returns the new ones; returning None, or the same, leaves
         the file as it is. It may be called several times.
     locks
-        A folder for the lock file; default: the work folder beside the document.
+        A folder for the lock file and for what is being written; default: the work folder beside the document.
 
     Returns
     -------
@@ -63,13 +63,14 @@ def update_document(
     >>> update_document(place, lambda old: (old or b"") + b"1")
     b'1'
     """
+    folder = locks or document.parent / WORK_FOLDER
     for _ in range(ATTEMPTS):
-        with exclusively(locks or document.parent / WORK_FOLDER, document.url):
+        with exclusively(folder, document.url):
             old = document.read_bytes() if document.is_file() else None
             new = change(old)
             if new is None or new == old:
                 return old
-            with document.writer() as out:
+            with document.writer(folder) as out:
                 out.write(new)
                 if (document.read_bytes() if document.is_file() else None) == old:
                     if document.is_local:

@@ -148,9 +148,9 @@ class Location:
         with explained(self, "read"):
             return files.read(path, start, stop)
 
-    def write_bytes(self, data: bytes) -> None:
+    def write_bytes(self, data: bytes, scratch: Location | None = None) -> None:
         """Replace the file's content at once: a reader sees the old bytes or the new ones."""
-        with self.writer() as out:
+        with self.writer(scratch) as out:
             out.write(data)
             out.publish()
 

@@ -1,0 +1,191 @@
+"""A run that is killed at any moment goes on, redoes only what was in flight, and ends with the same files."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from wkdask.errors import LockedError, PlanRefusedError
+from wkdask.geometry import Mag
+from wkdask.metadata import VoxelSize
+from wkdask.operations import Running, Sampling, Storage, plan_convert
+from wkdask.plan import ThreadPool
+from wkdask.plan.execute import lease
+from wkdask.storage import WORK_FOLDER
+
+HERE = Path(__file__).parent
+
+
+def plan(source, target, **options):
+    options = {"storage": Storage((16, 16, 16), (32, 32, 32)), "sampling": Sampling(coarsest=Mag(8)), **options}
+    return plan_convert(source, target, VoxelSize((4, 4, 35)), layer=("color", "color"), running=Running(2), name="ds", **options)
+
+
+def files(target):
+    found = (path for path in target.rglob("*") if path.is_file() and WORK_FOLDER not in path.parts)
+    return {str(path.relative_to(target)): path.read_bytes() for path in found}
+
+
+class Stop(BaseException):
+    """Ends a run in the middle, as a kill would, but in this process."""
+
+
+def stopped(source, target, after):
+    """Run until so many tasks are done."""
+
+    def tell(plan, report, receipt):
+        if report.done >= after:
+            raise Stop
+
+    with pytest.raises(Stop):
+        plan(source, target).run(progress=tell, pool=ThreadPool(1))
+
+
+@pytest.mark.timeout(300)
+def test_kill_after_every_change(make_stack, tmp_path):
+    source, _ = make_stack((40, 50, 40))
+    driver = [sys.executable, str(HERE / "kill_driver.py"), str(source), str(tmp_path / "runs")]
+    done = subprocess.run(driver, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert int(done.stdout) > 50
+
+
+def test_sigkill_at_random_times(make_stack, tmp_path):
+    source, _ = make_stack((300, 300, 60))
+    command = [sys.executable, "-m", "wkdask", "convert", str(source), "", "--voxel-size", "4,4,35", "--layer-name", "color"]
+    command += ["--chunk-shape", "16", "--shard-shape", "64", "--progress", "none", "--name", "ds"]
+    command[5] = str(tmp_path / "whole")
+    start = time.monotonic()
+    subprocess.run(command, check=True, capture_output=True)
+    whole = time.monotonic() - start
+    rng = random.Random(7)
+    command[5] = str(tmp_path / "killed")
+    kills = 0
+    for attempt in range(40):
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            said = child.communicate(timeout=whole * rng.uniform(0.4, 1.0) if attempt < 8 else 100)[1]
+            assert child.returncode == 0, said
+            break
+        except subprocess.TimeoutExpired:
+            os.kill(child.pid, signal.SIGKILL)
+            child.wait()
+            kills += 1
+    assert kills
+    assert files(tmp_path / "killed") == files(tmp_path / "whole")
+
+
+def damage_truncate(unit):
+    unit.write_bytes(unit.read_bytes()[:-100])
+
+
+def damage_empty(unit):
+    unit.write_bytes(b"")
+
+
+def damage_delete(unit):
+    unit.unlink()
+
+
+def damage_replace(unit):
+    unit.write_bytes(unit.read_bytes())  # equal bytes, but somebody wrote them later
+
+
+def damage_index(unit):
+    """Other bytes in the index, with size and time as they were."""
+    stat = unit.stat()
+    data = bytearray(unit.read_bytes())
+    data[-30] ^= 1
+    unit.write_bytes(bytes(data))
+    os.utime(unit, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+@pytest.mark.parametrize("damage", [damage_truncate, damage_empty, damage_delete, damage_replace, damage_index])
+def test_damaged_units_are_redone(make_stack, tmp_path, damage):
+    source, _ = make_stack((40, 50, 40))
+    plan(source, tmp_path / "whole").run()
+    total = plan(source, tmp_path / "ds").tasks
+    stopped(source, tmp_path / "ds", total - 3)
+    units = sorted(path for path in (tmp_path / "ds").rglob("*") if path.is_file() and "/c/" in str(path))
+    assert units
+    damage(units[0])
+    report = plan(source, tmp_path / "ds").run()
+    assert report.kept < total - 3
+    assert files(tmp_path / "ds") == files(tmp_path / "whole")
+
+
+def test_without_damage_nothing_is_redone(make_stack, tmp_path):
+    source, _ = make_stack((40, 50, 40))
+    total = plan(source, tmp_path / "ds").tasks
+    stopped(source, tmp_path / "ds", total - 3)
+    journal = plan(source, tmp_path / "ds").journal
+    finished = len({(r.stage, r.number) for r in journal.read()})
+    report = plan(source, tmp_path / "ds").run()
+    assert (report.kept, report.done) == (finished, total - finished)
+    assert report.kept >= total - 3
+
+
+def test_other_settings_are_refused(make_stack, tmp_path):
+    source, _ = make_stack((40, 50, 40))
+    stopped(source, tmp_path / "ds", 2)
+    before = files(tmp_path / "ds")
+    with pytest.raises(PlanRefusedError, match="kernel was 'median', now 'max'"):
+        plan(source, tmp_path / "ds", sampling=Sampling(coarsest=Mag(8), interpolation="max")).run()
+    (source / "slice_3.tif").touch()
+    with pytest.raises(PlanRefusedError, match="input files changed"):
+        plan(source, tmp_path / "ds").run()
+    assert files(tmp_path / "ds") == before
+
+
+def test_other_jobs_may_go_on(make_stack, tmp_path):
+    source, _ = make_stack((40, 50, 40))
+    stopped(source, tmp_path / "ds", 2)
+    other = plan_convert(
+        source,
+        tmp_path / "ds",
+        VoxelSize((4, 4, 35)),
+        layer=("color", "color"),
+        storage=Storage((16, 16, 16), (32, 32, 32)),
+        sampling=Sampling(coarsest=Mag(8)),
+        running=Running(7, 10**9),
+        name="ds",
+    )
+    assert other.run().kept >= 2
+    plan(source, tmp_path / "whole").run()
+    assert files(tmp_path / "ds") == files(tmp_path / "whole")
+
+
+def test_a_second_run_is_refused_and_told_who(make_stack, tmp_path):
+    source, _ = make_stack((40, 50, 40))
+    mine = plan(source, tmp_path / "ds")
+    with lease(mine), pytest.raises(LockedError, match=f"process {os.getpid()} on "):
+        plan(source, tmp_path / "ds").run()
+    mine.run()
+
+
+def test_no_unfinished_mag_is_ever_listed(make_stack, tmp_path):
+    source, _ = make_stack((40, 50, 40))
+    plan(source, tmp_path / "whole").run()
+    whole, seen = files(tmp_path / "whole"), set()
+
+    def tell(plan, report, receipt):
+        document = tmp_path / "ds" / "datasource-properties.json"
+        if document.exists():
+            now = files(tmp_path / "ds")
+            for mag in json.loads(document.read_bytes())["dataLayers"][0]["mags"]:
+                prefix = mag["path"].removeprefix("./")
+                seen.add(prefix)
+                assert {n: b for n, b in now.items() if n.startswith(prefix)} == {
+                    n: b for n, b in whole.items() if n.startswith(prefix)
+                }
+
+    plan(source, tmp_path / "ds").run(progress=tell)
+    assert seen
