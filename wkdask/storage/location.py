@@ -99,13 +99,14 @@ class Location:
         return place if isinstance(place, Location) else cls(os.fspath(place), tuple(sorted((options or {}).items())))
 
     def __truediv__(self, name: str) -> Location:
-        return Location(f"{self.url.rstrip('/')}/{name}", self.options)
+        return Location(f"{self.url}{'' if self.url.endswith('/') else '/'}{name}", self.options)
 
     def __str__(self) -> str:
         if self.is_local:
             return self.url
-        parts = urlsplit(self.url)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+        protocol, _, path = self.url.partition("://")
+        parts = urlsplit(f"//{path}")
+        return f"{protocol}:" + (parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl() or "//")
 
     __repr__ = __str__
 
