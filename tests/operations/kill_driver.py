@@ -16,8 +16,9 @@ from pathlib import Path
 import zstandard  # noqa: F401 - loaded once, here
 
 from wkdask.geometry import Mag
+from wkdask.images import find_images
 from wkdask.metadata import VoxelSize
-from wkdask.operations import Running, Sampling, Storage, plan_convert
+from wkdask.operations import Into, Running, Sampling, Storage, plan_convert
 from wkdask.plan import Journal
 from wkdask.storage import WORK_FOLDER, Location, observe
 
@@ -28,8 +29,8 @@ def plan(source: str, target: Path):
     """Two threads, several units and parts, two stages that write."""
     storage = Storage((16, 16, 16), (32, 32, 32))
     sampling = Sampling(coarsest=Mag(8))
-    options = {"layer": ("color", "color"), "storage": storage, "sampling": sampling, "running": Running(2), "name": "ds"}
-    return plan_convert(source, target, VoxelSize((4, 4, 35)), **options)
+    options = {"into": Into("color", "color", "ds"), "storage": storage, "sampling": sampling, "running": Running(2)}
+    return plan_convert(find_images(source), target, VoxelSize((4, 4, 35)), **options)
 
 
 def in_child(work) -> int:

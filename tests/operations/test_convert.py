@@ -13,8 +13,9 @@ import wkdask as wk
 from wkdask.clusters import open_pool
 from wkdask.errors import DatasetExistsError, InputError, LayerExistsError, PlanRefusedError
 from wkdask.formats import Codec
+from wkdask.images import find_images
 from wkdask.metadata import VoxelSize
-from wkdask.operations import Running, Sampling, Storage, plan_convert
+from wkdask.operations import Into, Running, Sampling, Storage, plan_convert
 from wkdask.storage import WORK_FOLDER, Location, observe
 
 SIZE = VoxelSize((4, 4, 35))
@@ -23,8 +24,8 @@ SMALL = Storage((16, 16, 16), (64, 64, 64))
 
 def convert(source, target, **options):
     """Plan with small shards, so that a small stack has several units and parts."""
-    options = {"layer": ("color", "color"), "storage": SMALL, "running": Running(workers=2), **options}
-    return plan_convert(source, target, options.pop("voxel_size", SIZE), **options)
+    options = {"into": Into("color"), "storage": SMALL, "running": Running(workers=2), **options}
+    return plan_convert(find_images(source), target, options.pop("voxel_size", SIZE), **options)
 
 
 def check(target, volume, expected_pyramid, mode="median", layer="color"):
@@ -61,7 +62,7 @@ def test_dtypes_and_channels(make_stack, tmp_path, expected_pyramid, dtype, chan
 
 def test_segmentation_takes_the_mode_and_the_largest_id(make_stack, tmp_path, expected_pyramid):
     source, volume = make_stack((40, 50, 20), "uint32", labels=True)
-    convert(source, tmp_path / "ds", layer=("seg", "segmentation")).run()
+    convert(source, tmp_path / "ds", into=Into("seg", "segmentation")).run()
     check(tmp_path / "ds", volume, expected_pyramid, "mode", "seg")
     assert wk.Dataset.open(tmp_path / "ds").get_layer("seg").largest_segment_id == volume.max()
 
@@ -159,7 +160,7 @@ def test_second_layer_joins_the_dataset(make_stack, tmp_path, expected_pyramid):
     source, volume = make_stack()
     labels, ids = make_stack((40, 50, 20), "uint32", labels=True)
     convert(source, tmp_path / "ds").run()
-    convert(labels, tmp_path / "ds", layer=("seg", "segmentation")).run()
+    convert(labels, tmp_path / "ds", into=Into("seg", "segmentation")).run()
     assert list(wk.Dataset.open(tmp_path / "ds").layers) == ["color", "seg"]
     check(tmp_path / "ds", volume, expected_pyramid)
     check(tmp_path / "ds", ids, expected_pyramid, "mode", "seg")
@@ -171,7 +172,7 @@ def test_existing_things_are_refused(make_stack, tmp_path):
     with pytest.raises(LayerExistsError, match="--overwrite-existing"):
         convert(source, tmp_path / "ds").run()
     with pytest.raises(InputError, match="voxels of 4 x 4 x 35"):
-        convert(source, tmp_path / "ds", layer=("b", "color"), voxel_size=VoxelSize((5, 5, 5))).run()
+        convert(source, tmp_path / "ds", into=Into("b"), voxel_size=VoxelSize((5, 5, 5))).run()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
     with pytest.raises(DatasetExistsError, match=r"thesis\.txt"):
@@ -223,7 +224,7 @@ def test_zero_units_are_not_stored(make_stack, tmp_path):
 
 def test_defaults_are_those_of_the_reference(make_stack, tmp_path):
     source, _ = make_stack((300, 300, 40))
-    plan = plan_convert(source, tmp_path / "ds", SIZE)
+    plan = plan_convert(find_images(source), tmp_path / "ds", SIZE)
     plan.run()
     layer = wk.Dataset.open(tmp_path / "ds").get_layer(source.name)
     assert [str(mag) for mag in layer.mags] == ["1", "2-2-1", "4-4-1"]

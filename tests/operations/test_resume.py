@@ -15,8 +15,9 @@ import pytest
 
 from wkdask.errors import LockedError, PlanRefusedError
 from wkdask.geometry import Mag
+from wkdask.images import find_images
 from wkdask.metadata import VoxelSize
-from wkdask.operations import Running, Sampling, Storage, plan_convert
+from wkdask.operations import Into, Running, Sampling, Storage, plan_convert
 from wkdask.plan import ThreadPool
 from wkdask.plan.execute import lease
 from wkdask.storage import WORK_FOLDER
@@ -26,7 +27,8 @@ HERE = Path(__file__).parent
 
 def plan(source, target, **options):
     options = {"storage": Storage((16, 16, 16), (32, 32, 32)), "sampling": Sampling(coarsest=Mag(8)), **options}
-    return plan_convert(source, target, VoxelSize((4, 4, 35)), layer=("color", "color"), running=Running(2), name="ds", **options)
+    options = {"into": Into("color", "color", "ds"), "running": Running(2), **options}
+    return plan_convert(find_images(source), target, VoxelSize((4, 4, 35)), **options)
 
 
 def files(target):
@@ -148,16 +150,7 @@ def test_other_settings_are_refused(make_stack, tmp_path):
 def test_other_jobs_may_go_on(make_stack, tmp_path):
     source, _ = make_stack((40, 50, 40))
     stopped(source, tmp_path / "ds", 2)
-    other = plan_convert(
-        source,
-        tmp_path / "ds",
-        VoxelSize((4, 4, 35)),
-        layer=("color", "color"),
-        storage=Storage((16, 16, 16), (32, 32, 32)),
-        sampling=Sampling(coarsest=Mag(8)),
-        running=Running(7, 10**9),
-        name="ds",
-    )
+    other = plan(source, tmp_path / "ds", running=Running(7, 10**9))
     assert other.run().kept >= 2
     plan(source, tmp_path / "whole").run()
     assert files(tmp_path / "ds") == files(tmp_path / "whole")

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from wkdask.operations import Storage
-    from wkdask.plan import Plan
 
 FORMATS = ("zarr3",)
 
@@ -88,8 +84,9 @@ def convert(
     from wkdask.errors import InputError
     from wkdask.formats import parse_codec
     from wkdask.geometry import Mag
+    from wkdask.images import find_images
     from wkdask.metadata import LengthUnit, VoxelSize
-    from wkdask.operations import Running, Sampling, SamplingModes, Storage, plan_convert
+    from wkdask.operations import Into, Running, Sampling, SamplingModes, Storage, plan_convert
     from wkdask.plan import parse_bytes
     from wkdask.storage import Location
 
@@ -106,21 +103,9 @@ def convert(
     place = Location.of(target)
     if overwrite_existing and not dry_run:
         delete_existing(place)
-
-    def planned() -> Plan:
-        return plan_convert(
-            source,
-            place,
-            size,
-            layer=(layer_name, category.value),
-            storage=storage,
-            sampling=sampling,
-            missing=missing.value if missing else None,
-            name=name,
-            running=running,
-        )
-
-    plan = planned()
+    stack = find_images(source, missing.value if missing else None)
+    into = Into(layer_name, category.value, name)
+    plan = plan_convert(stack, place, size, into=into, storage=storage, sampling=sampling, running=running)
     if dry_run:
         plan.setup.check()
         plan.check_memory(limit, pool.threads)

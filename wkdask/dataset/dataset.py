@@ -14,8 +14,9 @@ from wkdask.dataset.store import DatasetStore
 from wkdask.errors import DatasetExistsError, InputError, LayerExistsError
 from wkdask.formats import Codec
 from wkdask.geometry import BoundingBox, Mag, MagLike, Vec3Float, Vec3IntLike
+from wkdask.images import find_images
 from wkdask.metadata import DataFormat, LayerProperties, LengthUnit, Properties, VoxelSize
-from wkdask.operations import Running, Sampling, SamplingModes, Storage, plan_convert
+from wkdask.operations import Into, Running, Sampling, SamplingModes, Storage, plan_convert
 from wkdask.plan import Plan
 from wkdask.storage import WORK_FOLDER, Location
 
@@ -247,10 +248,10 @@ class Dataset:
             raise InputError(f"Images are converted to zarr3; {data_format} is not available yet.")
         codec = compress if isinstance(compress, Codec) else Codec("zstd", 5) if compress else None
         return plan_convert(
-            input_path,
+            find_images(os.fspath(input_path), missing),
             output_path,
             size,
-            layer=(layer_name, layer_category),
+            into=Into(layer_name, layer_category or "color", name),
             storage=Storage(_shape(chunk_shape) or (32, 32, 32), _shape(shard_shape), codec),
             sampling=Sampling(
                 downsample,
@@ -258,8 +259,6 @@ class Dataset:
                 SamplingModes.parse(sampling_mode),
                 interpolation_mode,
             ),
-            missing=missing,
-            name=name,
             running=Running(jobs or 0, memory_limit or 0, batch_size=batch_size or 0),
         )
 

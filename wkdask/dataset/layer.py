@@ -80,10 +80,9 @@ class Layer:
         for mag in self.mags.values():
             spec = mag.spec
             end = dict(zip("xyz", (-(-b // m) for b, m in zip(box.bottomright, mag.mag.to_tuple(), strict=True)), strict=True))
-            shape = tuple(
-                -(-max(end.get(a, n), n) // u) * u if a in end else n for a, n, u in zip(spec.axes, spec.shape, spec.unit, strict=True)
-            )
-            mag.array.handle.resize(shape)  # type: ignore[attr-defined]
+            sizes = zip(spec.axes, spec.shape, spec.unit, strict=True)
+            shape = tuple(-(-max(end[axis], n) // u) * u if axis in end else n for axis, n, u in sizes)
+            mag.array.handle.resize(shape)
         self._store.update(lambda old: old.with_layer(old.layer(self._name).with_bounding_box((box.topleft, box.size))))
 
     @property

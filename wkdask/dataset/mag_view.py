@@ -217,7 +217,7 @@ class MagView:
                 )
             self._layer.bounding_box = self._spatial_box().extended_by(box)
             self._array = None
-        self.array.handle.write(self._stored(box), block)  # type: ignore[attr-defined]
+        self.array.handle.write(self._stored(box), block)
 
     def _checked(self, data: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         data = np.asarray(data)
@@ -261,7 +261,7 @@ class MagView:
 
     def bytes_on_disk(self) -> int:
         """Return the size of the stored units."""
-        handle: Any = self.array.handle
+        handle = self.array.handle
         stats = (handle.unit_location(index).stat() for index in handle.written_units())
         return sum(stat.size for stat in stats if stat)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
 
 from wkdask.geometry.grid import Box, Grid, Index
+from wkdask.storage import Location
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,9 @@ class UnitWriter(Protocol):
 
     def __enter__(self) -> UnitWriter: ...
 
-    def __exit__(self, *error: object) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None: ...
 
 
 class ArrayHandle(Protocol):
@@ -104,8 +108,20 @@ class ArrayHandle(Protocol):
         """Read a box that lies within the array: a Fortran-ordered array in stored axes."""
         ...
 
-    def unit(self, index: Sequence[int]) -> UnitWriter:
-        """Return the writer of the unit at a grid coordinate."""
+    def write(self, box: Box, block: np.ndarray[Any, Any]) -> None:
+        """Write any box that lies within the array; voxels beside it are kept."""
+        ...
+
+    def resize(self, shape: Index) -> None:
+        """Give the array another shape; chunks stay where they are."""
+        ...
+
+    def unit(self, index: Sequence[int], scratch: Location | None = None) -> UnitWriter:
+        """Return the writer of the unit at a grid coordinate; its bytes lie in ``scratch`` until they are complete."""
+        ...
+
+    def unit_location(self, index: Sequence[int]) -> Location:
+        """Return the file of a unit."""
         ...
 
     def written_units(self) -> Iterator[Index]:

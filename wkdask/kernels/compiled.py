@@ -143,6 +143,7 @@ class _Layout:
 
     def rows(self, dtype: np.dtype[Any]) -> Array:
         """Return room for the rows, whole pixels each."""
-        pixel = int(self.geometry[3])
-        pixels = max(1, min(int(self.geometry[2]), _ROW_BYTES // (dtype.itemsize * pixel)))
-        return np.empty((len(self.place), pixels * pixel), dtype)
+        lines, length = int(self.geometry[0] * self.geometry[1]), int(self.geometry[2] * self.geometry[3])
+        pixel, room = int(self.geometry[3]), _ROW_BYTES // dtype.itemsize
+        width = room // length * length or max(1, room // pixel) * pixel
+        return np.empty((len(self.place), min(width, lines * length)), dtype)

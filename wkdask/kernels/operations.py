@@ -17,37 +17,51 @@ from numba.extending import overload, register_jitable
 
 @register_jitable
 def _pieces(geometry: Any, rows: Any) -> Any:
-    """Return into how many pieces, each no longer than a row, the target falls."""
-    n0, n1, n2, pixel = geometry[0], geometry[1], geometry[2], geometry[3]
-    return n0 * n1 * ((n2 * pixel + rows.shape[1] - 1) // rows.shape[1])
+    """Return into how many pieces, each no longer than a row, the target falls: parts of one line, or some whole ones."""
+    lines, length, width = geometry[0] * geometry[1], geometry[2] * geometry[3], rows.shape[1]
+    if length > width:
+        return lines * ((length + width - 1) // width)
+    at_once = width // length
+    return (lines + at_once - 1) // at_once
 
 
 @register_jitable
 def _gather(source: Any, target: Any, geometry: Any, place: Any, rows: Any, piece: Any) -> Any:
     """Fill the rows with a piece's windows; return its part of the target."""
-    n1, n2, pixel, f0, f1, f2 = geometry[1], geometry[2], geometry[3], geometry[4], geometry[5], geometry[6]
-    length, width = n2 * pixel, rows.shape[1]
-    per_line = (length + width - 1) // width
-    line, start = piece // per_line, piece % per_line * width
-    i, j = line // n1, line % n1
-    n = min(width, length - start)
-    for k in range(f0 * f1):
-        at = ((i * f0 + k // f1) * (n1 * f1) + j * f1 + k % f1) * length * f2 + start * f2
-        line_part = source[at : at + n * f2]
-        if f2 == 1:
-            rows[place[k], :n] = line_part
-        elif pixel == 1:
-            even, odd = rows[place[2 * k]], rows[place[2 * k + 1]]
-            for t in range(n):
-                even[t] = line_part[2 * t]
-                odd[t] = line_part[2 * t + 1]
-        else:
-            even, odd = rows[place[2 * k]], rows[place[2 * k + 1]]
-            for t in range(n // pixel):
-                for c in range(pixel):
-                    even[t * pixel + c] = line_part[2 * t * pixel + c]
-                    odd[t * pixel + c] = line_part[(2 * t + 1) * pixel + c]
-    return target[line * length + start : line * length + start + n]
+    n1, pixel, f0, f1, f2 = geometry[1], geometry[3], geometry[4], geometry[5], geometry[6]
+    length, width = geometry[2] * pixel, rows.shape[1]
+    if length > width:
+        per_line = (length + width - 1) // width
+        first, start = piece // per_line, piece % per_line * width
+        last, n = first + 1, min(width, length - start)
+    else:
+        first, start, n = piece * (width // length), 0, length
+        last = min(first + width // length, geometry[0] * n1)
+    for line in range(first, last):
+        i, j, to = line // n1, line % n1, (line - first) * n
+        for k in range(f0 * f1):
+            at = ((i * f0 + k // f1) * (n1 * f1) + j * f1 + k % f1) * length * f2 + start * f2
+            if f2 == 1:
+                rows[place[k], to : to + n] = source[at : at + n]
+            else:
+                even, odd = rows[place[2 * k], to : to + n], rows[place[2 * k + 1], to : to + n]
+                _split(source[at : at + 2 * n], even, odd, pixel)
+    return target[first * length + start : (last - 1) * length + start + n]
+
+
+@register_jitable
+def _split(line: Any, even: Any, odd: Any, pixel: Any) -> None:
+    """Copy a line's pixels to two rows in turn."""
+    if pixel == 1:
+        for t in range(even.size):
+            even[t] = line[2 * t]
+            odd[t] = line[2 * t + 1]
+        return
+    for p in range(even.size // pixel):
+        at = p * pixel
+        for c in range(pixel):
+            even[at + c] = line[2 * at + c]
+            odd[at + c] = line[2 * at + pixel + c]
 
 
 def _low(a: Any, b: Any) -> Any:

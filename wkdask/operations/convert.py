@@ -17,8 +17,8 @@ from wkdask.errors import InputError
 from wkdask.formats import ArraySpec, Codec, Zarr3Array
 from wkdask.formats.zarr3 import Layout
 from wkdask.geometry import Mag
-from wkdask.geometry.grid import Box, Index
-from wkdask.images import ImageStack, find_images
+from wkdask.geometry.grid import Box
+from wkdask.images import ImageStack
 from wkdask.metadata import LayerProperties, VoxelSize, mag_name, validate_layer_name
 from wkdask.operations.level import Level
 from wkdask.operations.mag_list import SamplingModes, calculate_mags_to_downsample, default_coarsest_mag
@@ -37,6 +37,7 @@ MAG_SHARD = (1024, 1024, 1024)
 CHUNK = (32, 32, 32)
 IMPORTS_BYTES = 96 << 20
 """What a process takes for libraries that a plan's first task loads."""
+ZSTD_5 = Codec("zstd", 5)
 KERNELS = {"median": "median", "mode": "mode", "max": "max", "min": "min", "nearest": "nearest", "bilinear": "mean"}
 
 
@@ -79,7 +80,7 @@ class Storage:
 
     chunk: tuple[int, int, int] = CHUNK
     shard: tuple[int, int, int] | None = None
-    codec: Codec | None = Codec("zstd", 5)
+    codec: Codec | None = ZSTD_5
 
     def shapes(self, size: Sequence[int], *, first: bool) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
         """Return chunk and shard of a magnification of this size; flat layers get flat ones."""
@@ -127,60 +128,71 @@ class Running:
         return max(1 << 20, (limit - min(used_bytes() + IMPORTS_BYTES, limit // 2)) // self.threads * 2 // 5)
 
 
+@dataclass(frozen=True, slots=True)
+class Into:
+    """What images become.
+
+    Parameters
+    ----------
+    layer
+        Name of the layer; default: that of the images' folder or file.
+    category
+        ``color`` or ``segmentation``.
+    dataset
+        Name of a new dataset; default: that of its folder.
+    """
+
+    layer: str | None = None
+    category: str = "color"
+    dataset: str | None = None
+
+
 def plan_convert(
-    source: str | os.PathLike[str],
+    stack: ImageStack,
     target: str | os.PathLike[str] | Location,
     voxel_size: VoxelSize,
     *,
-    layer: tuple[str | None, str | None] = (None, None),
+    into: Into = Into(),
     storage: Storage = Storage(),
     sampling: Sampling = Sampling(),
-    missing: str | None = None,
-    name: str | None = None,
     running: Running = Running(),
 ) -> Plan:
     """Plan the conversion of a stack of images into a new layer with its pyramid. Nothing is written.
 
     Parameters
     ----------
-    source
-        A folder of slices, or one multi-page file.
+    stack
+        The images, from `wkdask.images.find_images`.
     target
         The dataset; made where it does not exist.
     voxel_size
         Of a mag-1 voxel.
-    layer
-        Name and category; default: the source's name, ``color``.
+    into
+        Layer, category and dataset.
     storage, sampling
         How voxels lie on disk, and which magnifications are made.
-    missing
-        What stands for slices that the numbering leaves out: ``zeros`` or ``repeat``; None refuses such stacks.
-    name
-        Of a new dataset; default: the target's name.
     running
         Threads and memory.
 
     Returns
     -------
     Plan
-        Whose first stage reads each image once.
+        Whose first stage reads each image once, unless pages are larger than memory.
     """
-    stack = find_images(Path(source), missing)
-    layer_name = validate_layer_name(layer[0] or _layer_name(Path(source)))
+    name = validate_layer_name(into.layer or _layer_name(stack))
     place = Location.of(target)
-    journal = Journal(place, layer_name, running.scratch)
-    properties = _layer(stack, layer_name, layer[1] or "color")
-    levels, mags = _levels(stack, properties, place / layer_name, voxel_size, storage, sampling)
+    journal = Journal(place, name, running.scratch)
+    layer = _layer(stack, name, into.category)
+    levels, mags = _levels(stack, layer, place / name, voxel_size, storage, sampling)
     kernels.prepare(stack.bytes)
-    begun = (journal.document() or {}).get("layout", ())
-    chosen = [(tuple(row[:-1]), row[-1]) for row in begun]
+    chosen = [(tuple(row[:-1]), row[-1]) for row in (journal.document() or {}).get("layout", ())]
     stages, last = build_stages(FromImages(stack), levels, _room(stack, levels[0], running), journal, chosen)
     written = [level for s in stages if isinstance(s.operation, WriteTiles) for level in s.operation.levels]
-    setup = NewLayer(journal, name or place.name, voxel_size, dumped(properties), tuple(written), tuple(mags))
+    setup = NewLayer(journal, into.dataset or place.name, voxel_size, dumped(layer), tuple(written), tuple(mags))
     return Plan(
-        name=f"convert {Path(source).name} to {place.name}/{layer_name}",
+        name=f"convert {_source_name(stack)} to {place.name}/{name}",
         journal=journal,
-        settings=_settings(stack, properties, voxel_size, storage, levels),
+        settings=_settings(stack, layer, voxel_size, storage, levels),
         identity=_identity(stack),
         stages=tuple(stages),
         milestones=tuple(CommitLevel(setup, number, stage) for number, stage in enumerate(last)),
@@ -192,9 +204,13 @@ def plan_convert(
     )
 
 
-def _layer_name(source: Path) -> str:
-    """Return a layer name made of a file's or folder's name, without what layer names must not have."""
-    stem = source.resolve().name if source.is_dir() else source.stem
+def _source_name(stack: ImageStack) -> str:
+    return stack.files[0] if stack.multipage else Path(stack.folder).name
+
+
+def _layer_name(stack: ImageStack) -> str:
+    """Return a layer name made of the file's or folder's name, without what layer names must not have."""
+    stem = Path(stack.files[0]).stem if len(stack.files) == 1 else Path(stack.folder).resolve().name
     kept = "".join(c for c in stem if c.isascii() and (c.isalnum() or c in "_$@-.")).lstrip(".")
     return kept or "color"
 
@@ -258,7 +274,8 @@ def _room(stack: ImageStack, first: Level, running: Running) -> Room:
     rows = chunk[2]
     if not stack.rows_alone:  # a page is decoded as often as there are bands, so bands are as high as memory allows
         rows = max(rows, min(-(-height // rows) * rows, 1 << max(1, most // row).bit_length() - 1))
-        return Room(running.threads, most if rows < height else max(min(TILE_BYTES, most), rows * row), (chunk[0], whole, rows, depth))
+        tile_bytes = most if rows < height else max(min(TILE_BYTES, most), rows * row)
+        return Room(running.threads, tile_bytes, (chunk[0], whole, rows, depth))
     wide = row * rows > most
     return Room(running.threads, min(TILE_BYTES, most), (chunk[0], chunk[1] if wide else whole, rows, depth))
 

@@ -170,9 +170,8 @@ def choose_tile(levels: Sequence[Level], source_factor: int, growth: Growth, roo
         fits = math.prod(map(min, tile, over.shape)) * voxel_bytes <= room.tile_bytes
         if count > 1 and not (fits and len(Tiling(over, tile)) >= min(room.workers * TASKS_PER_WORKER, _most(over, steps[0]))):
             break
-        sizes = [level.box.size for level in levels]
-        joined = sum(n for n, level in zip(sizes[:count], levels, strict=False) if not level.within(level.scale, tile, over).direct)
-        cost = COPY_COST * joined + READ_COST * (sizes[count - 1] if count < len(levels) else 0)
+        joined = sum(level.box.size for level in levels[:count] if not level.within(level.scale, tile, over).direct)
+        cost = COPY_COST * joined + READ_COST * (levels[count - 1].box.size if count < len(levels) else 0)
         if best is None or cost < best[0]:
             best = cost, (tile, count)
     return best[1] if best else (steps[0], 1)

@@ -9,7 +9,16 @@ from typing import Any
 
 from wkdask.errors import DatasetExistsError, InputError, LayerExistsError, MetadataError
 from wkdask.formats import Zarr3
-from wkdask.metadata import FILE_NAME, LayerProperties, MagProperties, Properties, VoxelSize, dump_json, load_json, ome_attributes
+from wkdask.metadata import (
+    FILE_NAME,
+    LayerProperties,
+    MagProperties,
+    Properties,
+    VoxelSize,
+    dump_json,
+    load_json,
+    ome_attributes,
+)
 from wkdask.operations.level import Level, path_below
 from wkdask.plan import Journal, Receipt
 from wkdask.storage import WORK_FOLDER, Location, update_document
@@ -67,11 +76,13 @@ class NewLayer:
         found = Properties.from_json(self.document.read_bytes(), str(self.document))
         if name in found.layer_names and self.journal.document() is None:
             raise LayerExistsError(
-                f"{target} exists and has a layer '{name}'; --overwrite-existing. Or choose another --layer-name to add a layer."
+                f"{target} exists and has a layer '{name}'; --overwrite-existing. "
+                "Or choose another --layer-name to add a layer."
             )
         if found.voxel_size != self.voxel_size:
             raise InputError(
-                f"{target} has voxels of {found.voxel_size}, not {self.voxel_size}. Layers of one dataset share their voxel size."
+                f"{target} has voxels of {found.voxel_size}, not {self.voxel_size}. "
+                "Layers of one dataset share their voxel size."
             )
 
     def create(self) -> None:
@@ -166,13 +177,14 @@ class CommitLevel:
 
 def check_overwritable(target: Location) -> None:
     """Refuse to overwrite what is neither a dataset nor an unfinished one of ours."""
-    if target.is_file() or (target.names() and not (target / FILE_NAME).is_file() and not (target / WORK_FOLDER / "jobs").is_folder()):
-        raise DatasetExistsError(f"{target} is no dataset, so it is not overwritten. Delete it yourself, or give another target.")
+    ours = (target / FILE_NAME).is_file() or (target / WORK_FOLDER / "jobs").is_folder()
+    if target.is_file() or (target.names() and not ours):
+        raise DatasetExistsError(f"{target} is no dataset, so it is kept. Delete it yourself, or give another target.")
     if (target / FILE_NAME).is_file():
         try:
             Properties.from_json((target / FILE_NAME).read_bytes(), str(target / FILE_NAME))
         except MetadataError as error:
-            raise DatasetExistsError(f"{error} It is not overwritten. Delete {target} yourself, or give another target.") from error
+            raise DatasetExistsError(f"{error} So {target} is kept. Delete it yourself, or give another target.") from error
 
 
 def dumped(layer: LayerProperties) -> bytes:

@@ -62,8 +62,8 @@ class Receipt:
             row = json.loads(line)
             files = tuple(FileRecord(str(p), int(s), int(m), int(d)) for p, s, m, d in row["files"])
             numbers = int(row["stage"]), int(row["number"])
-            measures = float(row["seconds"]), int(row["in"]), int(row["out"])
-            return cls(*numbers, "done", files, *measures, row["low"], row["high"])
+            seconds, read, written = float(row["seconds"]), int(row["in"]), int(row["out"])
+            return cls(*numbers, "done", files, seconds, read, written, row["low"], row["high"])
         except (ValueError, KeyError, TypeError):
             return None
 
@@ -114,7 +114,7 @@ class Report:
         if self.failed:
             shown = "\n".join(f"  - {error}" for error in self.errors[:10])
             raise UnitsFailedError(
-                f"{self.failed} tasks failed and {self.skipped} that need them were skipped; {self.done + self.kept} are done.\n"
+                f"{self.failed} tasks failed, {self.skipped} that need them were skipped, {self.done + self.kept} are done.\n"
                 f"{shown}\nRun the same again: it tries just those."
             )
 
