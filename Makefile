@@ -1,0 +1,101 @@
+# make demo   a first dataset, in some minutes          make test   all tests
+# Needs Python 3.11 or newer and the network for pip; everything lands in .venv and the cache folder of `oracles`.
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= demo/run.py
+BENCH ?= benchmarks/run.py
+JOBS ?= 2
+PYTEST_ARGS ?=
+
+# Programs that tests compare results with live in environments of their own: no licence and no pin of theirs is ours.
+WKDASK_ORACLES ?= $(shell test -n "$$HOME" && test -w "$$HOME" && echo "$$HOME/.cache/wkdask-oracles" || echo "$(CURDIR)/.oracles")
+WEBKNOSSOS_VERSION := 4.3.3
+# The webknossos library knows Python up to 3.13.
+ORACLE_PYTHON ?= $(PYTHON)
+export WKDASK_ORACLE_WEBKNOSSOS ?= $(WKDASK_ORACLES)/webknossos
+
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check
+ORACLE := $(WKDASK_ORACLE_WEBKNOSSOS)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types imports docs bench oracles soak lock clean
+
+help:
+	@echo "make demo     install wkdask into $(VENV) and run $(DEMO)"
+	@echo "make test     install everything, then run all tests ($(JOBS) processes; JOBS=4 for four)"
+	@echo "make check    style, types, import rules, documentation"
+	@echo "make bench    benchmarks: time and memory"
+	@echo "make soak     the tests that run for minutes"
+	@echo "make oracles  the programs that tests compare with, in $(WKDASK_ORACLES)"
+	@echo "make docs     the documentation, in docs/_build/html"
+	@echo "make lock     requirements-dev.lock anew"
+	@echo "make clean    remove what was built; not $(VENV)"
+	@echo "PYTHON=/path/to/python3.12 chooses another Python than $(PYTHON)."
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "wkdask needs Python 3.11 or newer, but $(PYTHON) is: $$($(PYTHON) --version 2>&1)." \
+	       "Name a newer one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# The package as it stands here (editable), with all extras and tools; again only when its requirements change.
+$(VENV)/.installed: pyproject.toml wkdask/_version.py | $(PY)
+	$(PIP) install --quiet --editable ".[all,dev]"
+	touch $@
+
+demo: | $(PY)
+	test -e $(VENV)/.installed || $(PIP) install --quiet .
+	$(PY) $(DEMO)
+
+test: $(VENV)/.installed oracles
+	$(PY) -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+
+soak: $(VENV)/.installed oracles
+	$(PY) -m pytest --run-soak -m soak --timeout 0 $(PYTEST_ARGS)
+
+check: lint types imports docs
+
+lint: $(VENV)/.installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/.installed
+	$(VENV)/bin/mypy
+
+imports: $(VENV)/.installed
+	$(VENV)/bin/lint-imports
+
+docs: $(VENV)/.installed
+	$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+bench: $(VENV)/.installed oracles
+	$(PY) $(BENCH)
+
+oracles:
+	@"$(ORACLE)" -c 'import sys, importlib.metadata as m; sys.exit(m.version("webknossos") != "$(WEBKNOSSOS_VERSION)")' \
+	  2>/dev/null || $(MAKE) --no-print-directory oracle-webknossos
+
+.PHONY: oracle-webknossos
+oracle-webknossos:
+	@$(ORACLE_PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+	  echo "webknossos $(WEBKNOSSOS_VERSION) needs Python 3.11, 3.12 or 3.13, but $(ORACLE_PYTHON) is:" \
+	       "$$($(ORACLE_PYTHON) --version 2>&1). Name one: make ORACLE_PYTHON=/path/to/python3.12"; exit 2; }
+	mkdir -p "$(WKDASK_ORACLE_WEBKNOSSOS)"
+	test ! -d .oracles || echo '*' > .oracles/.gitignore
+	$(ORACLE_PYTHON) -m venv --clear "$(WKDASK_ORACLE_WEBKNOSSOS)"
+	"$(ORACLE)" -m pip --disable-pip-version-check install --quiet "webknossos[all]==$(WEBKNOSSOS_VERSION)"
+
+lock: | $(PY)
+	$(PY) -m venv $(VENV)/uv
+	$(VENV)/uv/bin/python -m pip --disable-pip-version-check install --quiet uv
+	$(VENV)/uv/bin/uv pip compile pyproject.toml --extra all --extra dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+	  --quiet --upgrade --output-file requirements-dev.lock
+	rm -rf $(VENV)/uv
+
+clean:
+	rm -rf build dist demo-output docs/_build docs/api .benchmarks .hypothesis
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find wkdask tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
