@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from wkdask.storage import Location
 
 FORMATS = ("zarr3",)
 
@@ -101,16 +104,20 @@ def convert(
     pool = open_pool(distribution_strategy, jobs, limit)
     running = Running(pool.slots, limit or 0, typed_command(), batch_size or 0, str(scratch) if scratch else "")
     place = Location.of(target)
-    if overwrite_existing and not dry_run:
-        delete_existing(place)
     stack = find_images(source, missing.value if missing else None)
     into = Into(layer_name, category.value, name)
     plan = plan_convert(stack, place, size, into=into, storage=storage, sampling=sampling, running=running)
-    if dry_run:
+    plan.check_memory(limit, pool.threads)
+    if overwrite_existing:
+        check_deletable(place, source)
+    else:
         plan.setup.check()
-        plan.check_memory(limit, pool.threads)
+    if dry_run:
         emit(plan.describe() if as_json else plan, "convert --dry-run", as_json)
         return
+    if overwrite_existing:  # only now, when all that was given is known to be usable
+        place.delete()
+        plan = plan_convert(stack, place, size, into=into, storage=storage, sampling=sampling, running=running)
     for note in plan.notes if not quiet else ():
         typer.echo(f"note: {note}", err=True)
     with show_progress(progress.value if not quiet else "none", verbose) as tell:
@@ -139,17 +146,18 @@ def shape_of(text: str) -> tuple[int, int, int]:
     return (x, y, z)
 
 
-def delete_existing(place: object) -> None:
-    """Delete the dataset, or our unfinished one, at the target; nothing else, and not while a run works on it."""
-    from wkdask.errors import LockedError
+def check_deletable(place: Location, source: Path) -> None:
+    """Refuse to delete anything but a dataset, or our unfinished one, and that while a run works on it or images lie in it."""
+    from wkdask.errors import InputError, LockedError
     from wkdask.operations import check_overwritable
-    from wkdask.storage import WORK_FOLDER, Location
+    from wkdask.storage import WORK_FOLDER
     from wkdask.storage.lease import current_owner
 
-    if not isinstance(place, Location) or not (place.is_file() or place.is_folder()):
+    if not (place.is_file() or place.is_folder()):
         return
     check_overwritable(place)
+    if place.is_local and source.resolve().is_relative_to(Path(place.url).resolve()):
+        raise InputError(f"The images lie in {place}, which would be deleted first. Move them, or give another target.")
     owner = current_owner(place / WORK_FOLDER / "run.json")
     if owner and owner.alive:
         raise LockedError(f"{place} is in use by {owner}. Wait for it to end, or stop it.")
-    place.delete()
