@@ -74,7 +74,8 @@ class _Window:
         self.plan = plan
         self.left = {index: stage.count - len(begun.done.get(index, ())) for index, stage in enumerate(plan.stages)}
         batches = list(plan.batches(begun.done))
-        home = {(batch.stage, n): at for at, batch in enumerate(batches) for n in batch.numbers}
+        size = plan.batch_size
+        home = {(batch.stage, batch.numbers[0] // size): at for at, batch in enumerate(batches)}
         self._waits: dict[int, int] = {}
         self._wakes: dict[int, list[int]] = defaultdict(list)
         self.lost: set[int] = set()
@@ -82,7 +83,8 @@ class _Window:
         self.batches = batches
         for at, batch in enumerate(batches):
             operation = plan.stages[batch.stage].operation
-            needs = {home[key] for n in batch.numbers for key in operation.dependencies(n) if key in home}
+            keys = {(stage, need // size) for n in batch.numbers for stage, need in operation.dependencies(n)}
+            needs = {home[key] for key in keys if key in home}
             self._waits[at] = len(needs)
             for need in needs:
                 self._wakes[need].append(at)
@@ -135,10 +137,10 @@ def run(
     report = Report(plan.name, predicted_bytes=plan.predicted_bytes(pool.threads))
     start = time.perf_counter()
     with lease(plan):
-        begun = begin(plan)
-        report.kept = sum(len(numbers) for numbers in begun.done.values())
         try:
-            with pool:
+            with pool:  # first, so that nothing is begun where there is no cluster
+                begun = begin(plan)
+                report.kept = sum(len(numbers) for numbers in begun.done.values())
                 _Run(plan, pool, begun, report, progress).loop()
         except (KeyboardInterrupt, InterruptedRunError):
             raise InterruptedRunError(

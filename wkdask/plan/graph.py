@@ -22,14 +22,15 @@ def build_graph(plan: Plan) -> dict[Hashable, Any]:
         at_plan: DataNode(at_plan, plan),
         at_begin: Task(at_begin, _begin, TaskRef(at_plan)),
     }
+    size = plan.batch_size
     home: dict[tuple[int, int], str] = {}
     keys: list[str] = []
     for batch in plan.batches():
         key = f"{plan.stages[batch.stage].name}-{token}-{batch.stage}-{batch.numbers[0]}"
         operation = plan.stages[batch.stage].operation
-        needs = sorted({home[need] for n in batch.numbers for need in operation.dependencies(n)})
+        needs = sorted({home[stage, need // size] for n in batch.numbers for stage, need in operation.dependencies(n)})
         graph[key] = Task(key, _run_batch, TaskRef(at_plan), batch, TaskRef(at_begin), List(*map(TaskRef, needs)))
-        home.update(((batch.stage, n), key) for n in batch.numbers)
+        home[batch.stage, batch.numbers[0] // size] = key
         keys.append(key)
     graph[at_commit] = Task(at_commit, _commit, TaskRef(at_plan), TaskRef(at_begin), List(*map(TaskRef, keys)))
     return graph

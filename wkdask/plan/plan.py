@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,13 +101,20 @@ class Plan:
                 f"but the limit is {format_bytes(limit)}. Use {remedy}, or smaller chunks."
             )
 
+    @property
+    def batch_size(self) -> int:
+        """Tasks that travel together, so that there are at most some 20,000 batches."""
+        return max(1, math.ceil(self.tasks / MAX_BATCHES))
+
     def batches(self, done: Mapping[int, frozenset[int]] | None = None) -> Iterator[Batch]:
         """Yield the tasks that are still to be done, at most some 20,000 batches for the whole plan."""
-        size = max(1, math.ceil(self.tasks / MAX_BATCHES))
+        size = self.batch_size
         for index, stage in enumerate(self.stages):
             finished = (done or {}).get(index, frozenset())
             for start in range(0, stage.count, size):
-                numbers = tuple(n for n in range(start, min(start + size, stage.count)) if n not in finished)
+                numbers: Sequence[int] = range(start, min(start + size, stage.count))
+                if finished:
+                    numbers = tuple(n for n in numbers if n not in finished)
                 if numbers:
                     yield Batch(index, numbers)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,7 +81,7 @@ class Batch:
     """Tasks of one stage that travel together."""
 
     stage: int
-    numbers: tuple[int, ...]
+    numbers: Sequence[int]
 
 
 class Milestone(Protocol):
