@@ -46,7 +46,9 @@ def test_tiles_cover_each_voxel_once(tiles: Tiling) -> None:
 def test_tiles_are_aligned_to_the_origin_of_the_array(tiles: Tiling) -> None:
     for number in range(len(tiles)):
         cell, box = tiles.cell(number), tiles.box(number)
-        assert all(a // s == i and -(-b // s) == i + 1 for a, b, s, i in zip(box.start, box.stop, tiles.shape, cell, strict=True))
+        assert all(
+            a // s == i and -(-b // s) == i + 1 for a, b, s, i in zip(box.start, box.stop, tiles.shape, cell, strict=True)
+        )
 
 
 @given(tilings())
@@ -109,7 +111,14 @@ def test_units_and_chunks_of_a_grid() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "chunk", "unit"),
-    [((4, 4), (2, 2), (4,)), ((4,), (2, 2), (4, 4)), ((4,), (3,), (4,)), ((4,), (0,), (4,)), ((4,), (4,), (0,)), ((4,), (-2,), (4,))],
+    [
+        ((4, 4), (2, 2), (4,)),
+        ((4,), (2, 2), (4, 4)),
+        ((4,), (3,), (4,)),
+        ((4,), (0,), (4,)),
+        ((4,), (4,), (0,)),
+        ((4,), (-2,), (4,)),
+    ],
 )
 def test_impossible_grids_are_refused(shape: tuple[int, ...], chunk: tuple[int, ...], unit: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"\d"):

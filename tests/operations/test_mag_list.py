@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -110,10 +111,10 @@ def test_every_list(finest: Mag, coarsest: Mag, voxel_size: tuple[float, ...], m
         found = [finest, *calculate_mags_to_downsample(finest, coarsest, voxel_size, mode)]
         even = [finest, *calculate_mags_to_downsample(finest, uniform, voxel_size, mode)]
     for steps in (found, even):
-        assert all(not any(b.to_vec3_int() % a.to_vec3_int()) and a != b for a, b in zip(steps, steps[1:], strict=False))
+        assert all(not any(b.to_vec3_int() % a.to_vec3_int()) and a != b for a, b in pairwise(steps))
     assert all(m.to_vec3_int().pairmax(coarsest.to_vec3_int()) == coarsest.to_vec3_int() for m in found)
     if mode is not SamplingModes.CONSTANT_Z:
-        assert all(b.max_dim == 2 * a.max_dim for a, b in zip(even, even[1:], strict=False))
+        assert all(b.max_dim == 2 * a.max_dim for a, b in pairwise(even))
         assert even[-1].max_dim == uniform.max_dim
     else:
         assert {m.z for m in found} == {finest.z}

@@ -148,7 +148,9 @@ def _umask() -> int:
 
 
 @pytest.mark.parametrize("works", [(False,), (True,), (False, True), (True, False, False)])
-def test_copying_goes_on_where_the_system_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, works: tuple[bool, ...]) -> None:
+def test_copying_goes_on_where_the_system_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, works: tuple[bool, ...]
+) -> None:
     """The system's own copy may fail at any call, or copy less than asked; then it goes through memory."""
     data = os.urandom(50_000)
     (tmp_path / "source").write_bytes(data)

@@ -195,7 +195,7 @@ def test_copying_more_than_there_is(folder: Location) -> None:
 
 
 def test_a_missing_file_is_an_error_that_names_it(folder: Location) -> None:
-    with pytest.raises(StorageError, match="nothing.*no such file"):
+    with pytest.raises(StorageError, match=r"nothing.*no such file"):
         (folder / "nothing").read_bytes()
 
 

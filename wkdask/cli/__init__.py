@@ -12,6 +12,11 @@ def main() -> None:
 
         sys.stdout.write(f"wkdask {__version__}\n")
         return
-    from wkdask.cli.app import run
+    try:
+        from wkdask.cli.app import run
 
-    sys.exit(run())
+        code = run()
+    except KeyboardInterrupt:  # while libraries were loading
+        sys.stderr.write("error: Stopped. Run the same again to go on.\n")
+        code = 130
+    sys.exit(code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import typer
 
@@ -39,34 +40,44 @@ def common(version: bool = typer.Option(False, "--version", "-V", help="Show the
 
 def run() -> int:
     """Run the command line and return its exit code."""
-    from wkdask.errors import WkdaskError
+    from wkdask.errors import InterruptedRunError, WkdaskError
 
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="wkdask")
     except typer.Exit as ended:
-        return int(ended.exit_code)
+        code = ended.exit_code
     except WkdaskError as error:
         return _failed(error, error.exit_code)
-    except KeyboardInterrupt:
-        return _failed("Stopped. Run the same again to go on.", 130)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read our output has seen enough
         return 1
     except Exception as error:
-        if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
-            error.show()
-            return int(error.exit_code)
-        if type(error).__name__ == "Abort":
-            return _failed("Stopped.", 130)
-        raise
-    return 0
+        if not (hasattr(error, "show") and hasattr(error, "exit_code")):
+            raise
+        return _misused(error)
+    if code == 130:  # typer's word for KeyboardInterrupt
+        return _failed(InterruptedRunError("Stopped. Run the same again to go on."), 130)
+    return int(code or 0)
 
 
-def _failed(error: object, code: int) -> int:
+def _failed(error: Exception, code: int) -> int:
+    _tell_json(type(error).__name__, str(error), code)
+    sys.stderr.write(f"error: {error}\n")
+    return code
+
+
+def _misused(error: Any) -> int:
+    """Show an error of usage, as typer words it."""
+    _tell_json("UsageError", error.format_message(), error.exit_code)
+    error.show()
+    return int(error.exit_code)
+
+
+def _tell_json(kind: str, message: str, code: int) -> None:
     if "--json" in sys.argv:
         import json
 
-        message = {"wkdask": 1, "error": {"type": type(error).__name__, "message": str(error), "exit_code": code}}
-        sys.stdout.write(json.dumps(message, indent=1) + "\n")
-    sys.stderr.write(f"error: {error}\n")
-    return code
+        document = {"wkdask": 1, "error": {"type": kind, "message": message, "exit_code": code}}
+        sys.stdout.write(json.dumps(document, indent=1) + "\n")

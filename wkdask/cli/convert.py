@@ -120,7 +120,7 @@ def convert(
         plan = plan_convert(stack, place, size, into=into, storage=storage, sampling=sampling, running=running)
     for note in plan.notes if not quiet else ():
         typer.echo(f"note: {note}", err=True)
-    with show_progress(progress.value if not quiet else "none", verbose) as tell:
+    with show_progress(progress.value if not quiet else "none", verbose, pool) as tell:
         report = plan.run(pool=pool, memory_limit=limit, progress=tell)
     if as_json or not quiet:
         emit(report_json(report, plan) if as_json else report, "convert", as_json)

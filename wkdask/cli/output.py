@@ -16,7 +16,7 @@ import typer
 from wkdask.plan.receipt import format_bytes
 
 if TYPE_CHECKING:
-    from wkdask.plan import Plan, Receipt, Report
+    from wkdask.plan import Plan, Pool, Receipt, Report
     from wkdask.plan.drive import Progress
 
 JSON_VERSION = 1
@@ -43,17 +43,29 @@ def typed_command() -> str:
 
 
 @contextmanager
-def show_progress(how: str, verbose: bool = False) -> Iterator[Progress | None]:
-    """Give the function that a run tells its progress to; everything goes to stderr."""
+def show_progress(how: str, verbose: bool = False, pool: Pool | None = None) -> Iterator[Progress | None]:
+    """Give the function that a run tells its progress to; everything goes to stderr, a cluster's dashboard first."""
     if how == "auto":
         how = "rich" if sys.stderr.isatty() else "plain"
     if how == "none":
         yield None
     elif how == "plain":
-        yield _plain(verbose)
+        yield _first_say_where(pool, _plain(verbose))
     else:
         with _bar(verbose) as tell:
-            yield tell
+            yield _first_say_where(pool, tell)
+
+
+def _first_say_where(pool: Pool | None, tell: Progress) -> Progress:
+    """Print the address of the dashboard, where there is one, when a run begins."""
+
+    def both(plan: Plan, report: Report, receipt: Receipt | None) -> None:
+        dashboard = getattr(pool, "dashboard", "")
+        if receipt is None and dashboard:
+            typer.echo(f"dashboard: {dashboard}", err=True)
+        tell(plan, report, receipt)
+
+    return both
 
 
 def _share(plan: Plan, report: Report) -> tuple[float, float]:

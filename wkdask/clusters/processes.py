@@ -6,13 +6,18 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing.synchronize import Event
 from types import TracebackType
 
+from wkdask.clusters.interrupts import held_back
 from wkdask.plan import Batch, Plan, Receipt
 from wkdask.plan.execute import execute
 from wkdask.plan.stage import stopping
+
+STOP_SECONDS = 0.5
+"""How long tasks may take to hear that they should stop; then their processes are killed, which costs what is in flight."""
 
 _plan: list[Plan] = []
 """The plan of this worker process, sent once when it starts."""
@@ -50,14 +55,24 @@ class ProcessPool:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._executor is None:
+            return
         if kind is not None:
             self._stop.set()
-        if self._executor:
-            self._executor.shutdown(wait=True, cancel_futures=True)
-            self._executor = None
+            workers = list((self._executor._processes or {}).values())  # Python 3.14 has kill_workers
+            self._executor.shutdown(wait=False, cancel_futures=True)
+            deadline = time.monotonic() + STOP_SECONDS
+            for worker in workers:
+                worker.join(max(0.0, deadline - time.monotonic()))
+                if worker.is_alive():
+                    worker.kill()
+        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._executor = None
 
     def submit(self, plan: Plan, batch: Batch) -> Future[tuple[Receipt, ...]]:
         """Start a batch; the first one starts the processes."""
         if self._executor is None:
             self._executor = ProcessPoolExecutor(self.slots, self._context, _start, (plan, self._stop, os.getpid()))
+            with held_back():
+                return self._executor.submit(_run, batch)
         return self._executor.submit(_run, batch)

@@ -32,16 +32,23 @@ def read_local(location: Location, driver: str, box: Box, spec: ArraySpec) -> np
     ------
     DamagedError
         Where a file does not decode or fails a checksum; the file is named.
+    StorageError
+        Where the system does not let us read a file.
     """
     if not box.size:
         return np.zeros(box.shape, spec.dtype, order="F")
     try:
         store = _open(location, driver, (location / "zarr.json").stat())
         return np.asarray(store[box.slices].read(order="F").result())
-    except (ValueError, OSError, IndexError) as error:
+    except (ValueError, OSError, LookupError, RuntimeError) as error:
         said = str(error)
-        if "No space" in said or "PERMISSION_DENIED" in said:
-            raise StorageError(f"{location} can not be read: {said[:300]}. Check its owner and mode.") from None
-        files = re.search(r'"([^"]*/c/[^"]*|[^"]*/\d[^"]*)"', said)
-        name = files.group(1) if files else str(location)
+        name = _file_named(said) or str(location)
+        if "os_error_code" in said:  # the system refused, so that nothing is known of the file's bytes
+            raise StorageError(f"{name} can not be read: {said[:300]}. Check its owner and mode.") from None
         raise DamagedError(f"{name} is damaged: {said[:300]}. Write it again, or restore it.") from None
+
+
+def _file_named(said: str) -> str | None:
+    """Return the path of the file that a message is about, which escapes all but plain characters."""
+    found = re.search(r'local file "((?:[^"\\]|\\.)*)"', said)
+    return found and found[1].encode("latin-1").decode("unicode_escape").encode("latin-1").decode(errors="replace")

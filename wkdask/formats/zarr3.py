@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -103,7 +104,7 @@ class Zarr3Array:
 
     def read(self, box: Box) -> np.ndarray[Any, Any]:
         """Read a box that lies within the array, in stored axes, Fortran-ordered."""
-        if self.location.is_local:
+        if self.location.is_local and (os.sep == "\\" or "\\" not in self.location.url):  # which tensorstore takes for a slash
             from wkdask.formats.tensorstore_reader import read_local
 
             return read_local(self.location, "zarr3", box, self.spec)

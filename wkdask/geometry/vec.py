@@ -99,6 +99,7 @@ class Vec3Int(tuple[int, int, int]):
     __slots__ = ()
 
     def __new__(cls, x: Vec3IntLike | SupportsIndex, y: SupportsIndex | None = None, z: SupportsIndex | None = None) -> Self:
+        """Read any spelling."""
         if y is None and z is None:
             values = to_wholes(x)
             if len(values) != 3:
@@ -256,6 +257,7 @@ class Vec3Float(tuple[float, float, float]):
     __slots__ = ()
 
     def __new__(cls, x: Vec3FloatLike | float, y: float | None = None, z: float | None = None) -> Self:
+        """Read any spelling."""
         given: Any = x if y is None and z is None else (x, y, z)
         if isinstance(given, str):
             given = given.strip().strip("()[]").split(",")

@@ -82,7 +82,7 @@ def reduce(
         return reduce(block.view(np.uint8), factor, mode, axes=names, large=large).view(np.bool_)
     compiled = loader.compiled_for(block.nbytes, large)
     if compiled is not None:
-        reduced = compiled.reduce(block, factor, mode, names)
+        reduced: npt.NDArray[Any] | None = compiled.reduce(block, factor, mode, names)
         if reduced is not None:
             return reduced
     return reference.reduce(block, factor, mode, names)

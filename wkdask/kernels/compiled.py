@@ -41,13 +41,14 @@ def build(folder: str | None) -> None:
     folder
         Where to keep what is compiled; `None` keeps nothing.
     """
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = folder or before
+    config: Any = numba.config
+    before = config.CACHE_DIR
+    config.CACHE_DIR = folder or before
     try:
         for mode, function in operations.KERNELS.items():
             _dispatchers[mode] = numba.njit(nogil=True, cache=folder is not None)(function)
     finally:
-        numba.config.CACHE_DIR = before
+        config.CACHE_DIR = before
 
 
 def reduce(block: Array, factor: Sequence[int], mode: str, axes: Sequence[str]) -> Array | None:
@@ -72,7 +73,7 @@ def reduce(block: Array, factor: Sequence[int], mode: str, axes: Sequence[str]) 
     out = empty_like(block, [n // f for n, f in zip(block.shape, factor, strict=True)])
     source = np.ascontiguousarray(block.transpose(order)).reshape(layout.outer, -1)
     source.flags.writeable = False
-    target = out.transpose(memory_order(out)).reshape(layout.outer, -1)
+    target = out.transpose(order).reshape(layout.outer, -1)
     kernel, rows = _kernel(mode, dtype), layout.rows(dtype)
     for i in range(layout.outer):
         kernel(source[i], target[i], layout.geometry, layout.place, rows)

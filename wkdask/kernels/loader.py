@@ -81,7 +81,7 @@ def _load() -> ModuleType | None:
         from wkdask.kernels import compiled
 
         compiled.build(cache_folder())
-    except Exception as error:  # numba fails in many ways: no llvmlite, another numpy, no writable folder
+    except Exception as error:  # noqa: BLE001 - no llvmlite, another numpy, no memory: numba fails in many ways
         warnings.warn(
             f"numba can not be used, so pyramids are made by numpy, some ten times slower: {type(error).__name__}: {error}. "
             "Install a numba that fits this numpy.",

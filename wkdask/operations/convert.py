@@ -184,7 +184,6 @@ def plan_convert(
     journal = Journal(place, name, running.scratch)
     layer = _layer(stack, name, into.category)
     levels, mags = _levels(stack, layer, place / name, voxel_size, storage, sampling)
-    kernels.prepare(stack.bytes)
     chosen = [(tuple(row[:-1]), row[-1]) for row in (journal.document() or {}).get("layout", ())]
     stages, last = build_stages(FromImages(stack), levels, _room(stack, levels[0], running), journal, chosen)
     written = [level for s in stages if isinstance(s.operation, WriteTiles) for level in s.operation.levels]
@@ -239,6 +238,7 @@ def _levels(
         coarsest = sampling.coarsest or default_coarsest_mag((x, y, z))
         mags += calculate_mags_to_downsample(Mag(1), coarsest, voxel_size.to_nanometer(), mode)
     kernel = _kernel(sampling.interpolation, layer.category)
+    large = kernels.prepare(stack.bytes) or None
     levels: list[Level] = []
     for mag, finer in zip(mags, [Mag(1), *mags], strict=False):
         size = tuple(-(-n // m) for n, m in zip((x, y, z), mag.to_tuple(), strict=True))
@@ -249,7 +249,7 @@ def _levels(
         array = Zarr3Array(place / mag_name(mag), spec, Layout(sharded=chunk != shard))
         factor = (1, *(m // f for m, f in zip(mag.to_tuple(), finer.to_tuple(), strict=True)))
         box = Box((0,) * 4, channels + size)
-        levels.append(Level(f"{layer.name}/{mag_name(mag)}", array, box, factor, kernel))
+        levels.append(Level(f"{layer.name}/{mag_name(mag)}", array, box, factor, kernel, large))
     return levels, [mag.to_tuple() for mag in mags]
 
 

@@ -31,6 +31,8 @@ class Level:
         The same, from the first level of the stage that writes it.
     mode
         How they are reduced.
+    large
+        Whether there is enough to reduce for compiled kernels to pay; None: as the process finds out.
     direct
         Whether each unit is written whole by one task; else in parts, which are joined.
     """
@@ -40,6 +42,7 @@ class Level:
     box: Box
     factor: Index
     mode: str
+    large: bool | None = None
     scale: Index = ()
     direct: bool = True
 

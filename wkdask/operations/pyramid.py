@@ -46,6 +46,8 @@ class Reduced:
         How many of its voxels make one, and how.
     made
         Which tasks of the same plan write it.
+    large
+        See `Level`.
     """
 
     array: Zarr3Array
@@ -53,11 +55,12 @@ class Reduced:
     factor: Index
     mode: str
     made: Made | None = None
+    large: bool | None = None
 
     def read(self, box: Box) -> Array:
         """Return a box of the coarser level."""
         fine = read_mirrored(self.array.read, box.refined(self.factor), self.box)
-        return kernels.reduce(fine, self.factor, self.mode, axes=self.array.spec.axes)
+        return kernels.reduce(fine, self.factor, self.mode, axes=self.array.spec.axes, large=self.large)
 
     def bytes_read(self, box: Box) -> int:
         """Return the bytes of voxels that are read for a box."""
@@ -246,7 +249,7 @@ def build_stages(
             fine, coarse = write.levels[-1], left[0]
             if fine.direct:
                 made = Made(stage, write.tiles, fine.scale)
-            source = Reduced(fine.array, fine.box, coarse.factor, coarse.mode, made)
+            source = Reduced(fine.array, fine.box, coarse.factor, coarse.mode, made, coarse.large)
             room = Room(room.workers, min(room.tile_bytes, TILE_BYTES))
     return stages, last
 

@@ -182,7 +182,7 @@ def _reduced(block: Array, region: Box, level: Level) -> Array:
     if grown != region:
         ends = zip(region.start, region.stop, grown.start, grown.stop, strict=True)
         block = _padded(block, [(a - lower, upper - b) for a, b, lower, upper in ends])
-    return kernels.reduce(block, level.factor, level.mode, axes=level.array.spec.axes)
+    return kernels.reduce(block, level.factor, level.mode, axes=level.array.spec.axes, large=level.large)
 
 
 def _padded(block: Array, ends: list[tuple[int, int]]) -> Array:

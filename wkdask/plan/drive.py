@@ -164,16 +164,25 @@ class _Run:
         self._tries: dict[int, int] = defaultdict(int)
         self._committed = 0
         self._running = 0
+        self._hopeless = False
 
     def loop(self) -> None:
         """Run all batches, then commit what is left to commit."""
         self._tell(self._plan, self._report, None)
         self._commit()
-        while self._window.ready or self._running:
-            while self._window.ready and self._running < 2 * self._pool.slots:
+        while self._startable or self._running:
+            while self._startable and self._running < 2 * self._pool.slots:
                 self._start(*self._window.ready.popleft())
             self._take(*self._next())
             self._report.peak_bytes = max(self._report.peak_bytes, used_bytes())
+        if self._hopeless:
+            report = self._report
+            report.skipped = self._plan.tasks - report.done - report.kept - report.failed
+
+    @property
+    def _startable(self) -> bool:
+        """Whether a batch can be started, and others have not found that it would be in vain."""
+        return bool(self._window.ready) and not self._hopeless
 
     def _next(self) -> tuple[int, Any]:
         while True:
@@ -205,6 +214,7 @@ class _Run:
             self._window.ready.append((at, self._window.batches[at]))
             return
         self._count(receipts)
+        self._hopeless = self._hopeless or any(r.hopeless for r in failed)
         for lost in self._window.finished(at, bool(failed)):
             skipped = self._window.batches[lost]
             self._count([Receipt(skipped.stage, n, "skipped") for n in skipped.numbers])

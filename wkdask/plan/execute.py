@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,10 @@ from wkdask.plan.plan import Plan
 from wkdask.plan.receipt import Receipt, extremes
 from wkdask.plan.stage import Batch
 from wkdask.storage import WORK_FOLDER, Lease
+
+
+HOPELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES})
+"""What the system says when no task can write any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,7 @@ def _attempt(plan: Plan, stage: int, number: int) -> Receipt:
     except InterruptedRunError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a task does, the others go on
-        return Receipt(stage, number, "failed", seconds=time.perf_counter() - start, error=_said(error), again=_may_pass(error))
+        return _failed(stage, number, error, time.perf_counter() - start)
     return receipt
 
 
@@ -99,8 +104,15 @@ def _journalled(plan: Plan, receipts: Iterable[Receipt]) -> tuple[Receipt, ...]:
             if receipt.state == "done":
                 plan.stages[receipt.stage].operation.retire(receipt.number)
     except StorageError as error:
-        return tuple(Receipt(r.stage, r.number, "failed", error=_said(error), again=True) for r in receipts)
+        return tuple(_failed(r.stage, r.number, error) for r in receipts)
     return receipts
+
+
+def _failed(stage: int, number: int, error: Exception, seconds: float = 0.0) -> Receipt:
+    cause = error.__cause__ if isinstance(error, StorageError) else None
+    hopeless = isinstance(cause, OSError) and cause.errno in HOPELESS
+    again = not hopeless and _may_pass(error)
+    return Receipt(stage, number, "failed", seconds=seconds, error=_said(error), again=again, hopeless=hopeless)
 
 
 def _said(error: Exception) -> str:

@@ -33,7 +33,8 @@ class Receipt:
     """What became of one task of a stage.
 
     ``state`` is ``done``, ``failed`` or ``skipped`` (because what it needs failed). ``low`` and ``high`` are the least and the
-    greatest voxel seen, where the stage looks for them; bytes are those of voxels read, and of files written.
+    greatest voxel seen, where the stage looks for them; bytes are those of voxels read, and of files written. Of a failure,
+    ``again`` says that trying once more may help, ``hopeless`` that all other tasks would fail alike, as on a full disk.
     """
 
     stage: int
@@ -47,6 +48,7 @@ class Receipt:
     high: float | None = None
     error: str = ""
     again: bool = False
+    hopeless: bool = False
 
     def to_line(self) -> bytes:
         """Return the receipt as a line of a journal."""
