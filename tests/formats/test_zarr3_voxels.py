@@ -1,0 +1,283 @@
+"""What is written is read again, by us and by others; what others write is read by us."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorstore
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from zarr.codecs import BloscCodec, BytesCodec, GzipCodec, TransposeCodec, ZstdCodec
+
+from tests.formats.arrays import (
+    CODECS,
+    KINDS,
+    bits,
+    boxes_in,
+    by_tensorstore,
+    by_zarr,
+    downloaded,
+    filled_chunks,
+    fresh_place,
+    make,
+    noise,
+    specs,
+    unit_of,
+    whole,
+)
+from wkdask.errors import InputError
+from wkdask.formats import Zarr3, Zarr3Array, open_array
+from wkdask.formats.shard import MISSING
+from wkdask.formats.zarr3 import DTYPES
+from wkdask.geometry.grid import Box
+from wkdask.storage import Location
+
+
+def stored_chunks(array: Zarr3Array) -> set[tuple[int, ...]]:
+    """Return the chunks that the indexes of all units name."""
+    found = set()
+    for unit in array.written_units():
+        entries = array.entries(unit)
+        assert entries is not None
+        per_unit = array.spec.grid.chunks_per_unit
+        for at in np.flatnonzero(entries[:, 0] != MISSING):
+            inner = np.unravel_index(at, per_unit)
+            found.add(tuple(int(u * n + i) for u, n, i in zip(unit, per_unit, inner, strict=True)))
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=40)
+@given(data=st.data())
+def test_any_writes_equal_a_dense_model(kind: str, folder: Path, data: st.DataObject) -> None:
+    spec = data.draw(specs())
+    array = Zarr3().create(fresh_place(kind, folder), spec)
+    dense = np.zeros(spec.shape, spec.dtype)
+    for seed in range(data.draw(st.integers(1, 4))):
+        box = data.draw(boxes_in(spec.grid.box))
+        block = noise(box, spec.dtype, seed) if data.draw(st.integers(0, 3)) else np.zeros(box.shape, spec.dtype)
+        array.write(box, block if data.draw(st.booleans()) else np.asfortranarray(block))
+        dense[box.slices] = block
+    for _ in range(3):
+        box = data.draw(boxes_in(spec.grid.box))
+        found = array.read(box)
+        assert found.dtype == spec.dtype and found.flags.f_contiguous
+        np.testing.assert_array_equal(bits(found), bits(dense[box.slices]))
+    expected = filled_chunks(spec, dense)
+    assert stored_chunks(array) == expected
+    assert set(array.written_units()) == {unit_of(spec, cell) for cell in expected}
+    local = downloaded(array, folder)
+    np.testing.assert_array_equal(bits(by_zarr(local)), bits(dense))
+    np.testing.assert_array_equal(bits(by_tensorstore(local)), bits(dense))
+    again = open_array(array.location, "zarr3")
+    assert again == array and again.spec.codec == spec.codec
+    np.testing.assert_array_equal(bits(whole(again)), bits(dense))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sharded", [True, False])
+@pytest.mark.parametrize("dtype", sorted(DTYPES))
+def test_each_dtype(kind: str, sharded: bool, dtype: str, folder: Path) -> None:
+    for codec in ("none", "zstd:5", "gzip:1"):
+        array = make(fresh_place(kind, folder), codec, dtype, sharded=sharded, edge=16)
+        block = noise(array.spec.grid.box, dtype)
+        array.write(array.spec.grid.box, block)
+        np.testing.assert_array_equal(bits(whole(array)), bits(block))
+        local = downloaded(array, folder)
+        for others in (by_zarr(local), by_tensorstore(local)):
+            assert others.dtype == dtype
+            np.testing.assert_array_equal(bits(others), bits(block))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_chunk_of_negative_zeros_is_stored(kind: str, dtype: str, folder: Path) -> None:
+    array = make(fresh_place(kind, folder), dtype=dtype)
+    box = Box((0, 8, 8, 8), (1, 16, 16, 16))
+    array.write(box, np.full(box.shape, -0.0, dtype))
+    assert stored_chunks(array) == {(0, 1, 1, 1)}
+    assert np.signbit(array.read(box)).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sharded", [True, False])
+def test_zeros_are_not_stored_and_remove_what_was(kind: str, sharded: bool, folder: Path) -> None:
+    array = make(fresh_place(kind, folder), sharded=sharded)
+    every = array.spec.grid.box
+    array.write(every, np.zeros(every.shape, "uint8"))
+    assert list(array.written_units()) == []
+    array.write(every, np.ones(every.shape, "uint8"))
+    count = len(list(array.written_units()))
+    assert count == (8 if sharded else 64)
+    chunk = Box((0, 0, 0, 0), (1, 8, 8, 8))
+    array.write(chunk, np.zeros(chunk.shape, "uint8"))
+    assert (0, 0, 0, 0) not in stored_chunks(array) and len(stored_chunks(array)) == 63
+    unit = Box((0, 0, 0, 0), (1, 16, 16, 16))
+    array.write(unit, np.zeros(unit.shape, "uint8"))
+    assert not array.unit_location((0, 0, 0, 0)).is_file()
+    assert len(list(array.written_units())) == (7 if sharded else 56)
+    assert whole(array).sum() == every.size - unit.size
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rewriting_at_once_never_reads_an_old_index(kind: str, folder: Path) -> None:
+    """Without compression both files have one size, and a fast clock's tick may be longer than a write."""
+    array = make(fresh_place(kind, folder), "none", edge=16)
+    for n in range(60):
+        one, other = (Box((0, 0, 0, 8 * (n % 2 ^ k)), (1, 8, 8, 8 * (n % 2 ^ k) + 8)) for k in range(2))
+        block = np.zeros((1, 8, 8, 16), "uint8")
+        block[one.slices] = n + 1
+        array.write(Box((0, 0, 0, 0), (1, 8, 8, 16)), block)
+        array.write(Box((0, 8, 0, 0), (1, 9, 1, 1)), np.full((1, 1, 1, 1), n + 1, "uint8"))
+        assert (array.read(one) == n + 1).all() and not array.read(other).any()
+
+
+@pytest.mark.parametrize(
+    ("block", "wrong"),
+    [
+        (np.zeros((1, 4, 4, 5), "uint8"), "shape"),
+        (np.zeros((1, 4, 4, 1), "uint8"), "shape"),
+        (np.zeros((4, 4, 4), "uint8"), "axes"),
+        (np.zeros((1, 4, 4, 4), "float32"), "dtype"),
+        (np.zeros((1, 4, 4, 4), ">u2"), "dtype"),
+    ],
+)
+def test_blocks_that_do_not_fit_are_refused(block: np.ndarray[Any, Any], wrong: str, folder: Path) -> None:
+    array = make(fresh_place("local", folder))
+    box = Box((0, 0, 0, 0), (1, 4, 4, 4))
+    with pytest.raises(InputError, match="uint8"):
+        array.write(box, block)
+    with pytest.raises(InputError, match="uint8"), array.unit((0, 0, 0, 0)) as out:
+        out.put(box, block)
+    assert list(array.written_units()) == []
+
+
+# ------------------------------------------------------------------------------------------- arrays made by others
+
+
+def inner_codecs(codec: str) -> list[Any]:
+    name, _, level = codec.partition(":")
+    chosen = {"zstd": lambda: ZstdCodec(level=int(level), checksum=True), "gzip": lambda: GzipCodec(level=int(level))}.get(name)
+    blosc = BloscCodec(typesize=2, cname="lz4", shuffle="shuffle")
+    return [blosc] if name == "blosc" else [chosen()] if chosen else []
+
+
+@pytest.mark.parametrize("codec", [*CODECS, "blosc"])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("sharded", [True, False])
+def test_reading_what_zarr_python_writes(codec: str, order: str, sharded: bool, folder: Path) -> None:
+    """C-ordered ones and Blosc are read where they are local; the others from stores too, and written to."""
+    place = fresh_place("local", folder)
+    made = zarr.create_array(
+        place.url,
+        shape=(2, 20, 20, 10),
+        chunks=(2, 4, 4, 4),
+        shards=(2, 8, 16, 8) if sharded else None,
+        dtype="uint16",
+        filters=[TransposeCodec(order=(3, 2, 1, 0))] if order == "F" else None,
+        serializer=BytesCodec(endian="little"),
+        compressors=inner_codecs(codec),
+        dimension_names=["c", "x", "y", "z"],
+    )
+    block = noise(Box((0, 0, 0, 0), (2, 20, 20, 10)), "uint16")
+    block[:, :9, :9] = 0
+    made[...] = block
+    array = open_array(place, "zarr3")
+    assert array.spec.chunk == (2, 4, 4, 4) and array.spec.unit == ((2, 8, 16, 8) if sharded else (2, 4, 4, 4))
+    assert array.spec.axes == ("c", "x", "y", "z")
+    np.testing.assert_array_equal(whole(array), block)
+    np.testing.assert_array_equal(array.read(Box((1, 3, 7, 2), (2, 11, 19, 9))), block[1:2, 3:11, 7:19, 2:9])
+    ours = order == "F" and codec != "blosc"
+    assert array.layout.ours == ours
+    box, piece = Box((0, 5, 5, 5), (2, 12, 13, 9)), noise(Box((0, 0, 0, 0), (2, 7, 8, 4)), "uint16", 1)
+    if not ours:
+        with pytest.raises(InputError, match="can not be written"):
+            array.write(box, piece)
+        return
+    array.write(box, piece)
+    block[box.slices] = piece
+    np.testing.assert_array_equal(by_zarr(place.url), block)
+    np.testing.assert_array_equal(whole(array), block)
+
+
+@pytest.mark.parametrize("codec", ["none", "zstd", "gzip", "blosc"])
+@pytest.mark.parametrize("index_location", ["start", "end"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_reading_what_tensorstore_writes(codec: str, index_location: str, kind: str, folder: Path) -> None:
+    local = fresh_place("local", folder)
+    little: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
+    options: dict[str, Any] = {
+        "gzip": {"level": 3},
+        "zstd": {"level": 3},
+        "blosc": {"cname": "lz4", "clevel": 3, "shuffle": "noshuffle"},
+    }
+    inner = [{"name": "transpose", "configuration": {"order": [3, 2, 1, 0]}}, little]
+    inner += [{"name": codec, "configuration": options[codec]}] if codec != "none" else []
+    shard = {
+        "chunk_shape": [1, 4, 4, 4],
+        "codecs": inner,
+        "index_codecs": [little, {"name": "crc32c"}],
+        "index_location": index_location,
+    }
+    metadata = {
+        "shape": [1, 20, 20, 10],
+        "data_type": "float32",
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, 8, 16, 8]}},
+        "codecs": [{"name": "sharding_indexed", "configuration": shard}],
+        "dimension_names": ["c", "x", "y", "z"],
+    }
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": local.url + "/"}, "metadata": metadata}
+    block = noise(Box((0, 0, 0, 0), (1, 20, 20, 10)), "float32")
+    block[:, :9, :9] = 0
+    tensorstore.open(spec, create=True).result().write(block).result()
+    place = local
+    if kind == "memory":
+        place = fresh_place("memory", folder)
+        for path in Path(local.url).rglob("*"):
+            if path.is_file():
+                (place / str(path.relative_to(local.url))).write_bytes(path.read_bytes())
+    array = open_array(place, "zarr3")
+    if kind == "memory" and (codec == "blosc" or index_location == "start"):
+        with pytest.raises(InputError, match="local folder"):
+            whole(array)
+        return
+    np.testing.assert_array_equal(bits(whole(array)), bits(block))
+
+
+def test_a_fill_value_that_is_not_zero(folder: Path) -> None:
+    place = fresh_place("local", folder)
+    zarr.create_array(
+        place.url, shape=(4, 4), chunks=(2, 2), dtype="int16", fill_value=7, filters=[TransposeCodec(order=(1, 0))]
+    )
+    array = open_array(place, "zarr3")
+    assert (whole(array) == 7).all()
+    with pytest.raises(InputError):
+        array.write(Box((0, 0), (1, 1)), np.ones((1, 1), "int16"))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [
+        ({"name": "default"}, "c/0/1/2/3"),
+        ({"name": "default", "configuration": {"separator": "."}}, "c.0.1.2.3"),
+        ({"name": "v2"}, "0.1.2.3"),
+        ({"name": "v2", "configuration": {"separator": "/"}}, "0/1/2/3"),
+    ],
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_of_chunks(encoding: dict[str, Any], name: str, kind: str, folder: Path) -> None:
+    array = make(fresh_place(kind, folder), sharded=False)
+    document = array.location / "zarr.json"
+    document.write_bytes(json.dumps({**json.loads(document.read_bytes()), "chunk_key_encoding": encoding}).encode())
+    array = open_array(array.location, "zarr3")
+    box = Box((0, 8, 16, 24), (1, 16, 24, 32))
+    array.write(box, np.full(box.shape, 5, "uint8"))
+    assert Location(f"{array.location.url}/{name}").is_file()
+    assert list(array.written_units()) == [(0, 1, 2, 3)]
+    assert (whole(array) != 0).sum() == box.size
+    np.testing.assert_array_equal(by_tensorstore(array.location.url), whole(array)) if kind == "local" else None
