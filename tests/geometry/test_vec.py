@@ -36,9 +36,9 @@ def test_two_numbers_are_refused() -> None:
 
 
 def test_arithmetic() -> None:
-    v = Vec3Int(5, -6, 7)
+    v, ones = Vec3Int(5, -6, 7), (1, 1, 1)
     assert v + 1 == (6, -5, 8)
-    assert (1, 1, 1) + v == (6, -5, 8)
+    assert ones + v == (6, -5, 8)
     assert v - (1, 2, 3) == (4, -8, 4)
     assert 10 - v == (5, 16, 3)
     assert 2 * v == v * (2, 2, 2) == v * np.array([2, 2, 2]) == v * np.int64(2) == (10, -12, 14)
@@ -49,7 +49,7 @@ def test_arithmetic() -> None:
     assert v.pairmax(0) == (5, 0, 7)
     assert v.pairmin((9, 9, 1)) == (5, -6, 1)
     assert sum([v, v]) == v * 2
-    assert type((1, 1, 1) + v) is Vec3Int
+    assert type(ones + v) is Vec3Int
     with pytest.raises(InputError):
         v * 1.5
     with pytest.raises(TypeError):
