@@ -202,6 +202,7 @@ def test_errors_derive_as_drawn(name: str, parent: str | None, builtin: str | No
 
 @pytest.mark.parametrize("name", sorted(ERRORS))
 def test_errors_survive_pickling(name: str) -> None:
+    importlib.import_module("distributed")  # changes how exceptions are pickled, for the whole process
     error = ERRORS[name]("Found 1. Use 2.")
     error.add_note("in unit 3")
     again = pickle.loads(pickle.dumps(error))

@@ -31,7 +31,7 @@ class Nothing:
     def needs(self, box):
         return ()
 
-    def describe(self):
+    def describe(self, tile):
         return "nothing"
 
 

@@ -12,11 +12,16 @@ def main() -> None:
 
         sys.stdout.write(f"wkdask {__version__}\n")
         return
+    from wkdask.cli.stopping import SAID, end, listen
+
     try:
+        listen()
         from wkdask.cli.app import run
 
         code = run()
     except KeyboardInterrupt:  # while libraries were loading
-        sys.stderr.write("error: Stopped. Run the same again to go on.\n")
+        sys.stderr.write(SAID)
         code = 130
+    if code == 130:
+        end()
     sys.exit(code)

@@ -53,6 +53,7 @@ class DaskPool:
 
     def __enter__(self) -> DaskPool:
         import dask
+        import distributed  # noqa: F401 - before the settings, which else were all of its own
 
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong, receipts tell
         self._config = dask.config.set(NO_SPILL)
@@ -112,6 +113,7 @@ class DaskPool:
         """Ask our own workers to stop what they do, and kill those that do not."""
         import psutil
 
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         workers = [psutil.Process(nanny.pid) for nanny in self._cluster.workers.values() if nanny.pid]
         with suppress(Exception):  # whatever is wrong with the cluster, it is to end
             self._client.run(stopping.set, wait=False, on_error="ignore")

@@ -17,7 +17,7 @@ from wkdask.errors import InputError
 from wkdask.formats import ArraySpec, Codec, Zarr3Array
 from wkdask.formats.zarr3 import Layout
 from wkdask.geometry import Mag
-from wkdask.geometry.grid import Box
+from wkdask.geometry.grid import Box, Index
 from wkdask.images import ImageStack
 from wkdask.metadata import LayerProperties, VoxelSize, mag_name, validate_layer_name
 from wkdask.operations.level import Level
@@ -61,9 +61,10 @@ class FromImages:
         """Return nothing: images are there."""
         return ()
 
-    def describe(self) -> str:
-        """Return what is read."""
-        return f"{len(self.stack.files)} image files"
+    def describe(self, tile: Index) -> str:
+        """Return what is read, and how often each page is decoded."""
+        pages, times = self.stack.shape[0], self.stack.decodes(tile[2])
+        return f"{pages} page{'s' if pages != 1 else ''}, each decoded {'once' if times <= 1 else f'{times:.3g} times'},"
 
 
 @dataclass(frozen=True, slots=True)

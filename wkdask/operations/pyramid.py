@@ -70,7 +70,7 @@ class Reduced:
         """Return the tasks that write what is read."""
         return self.made.covering(mirrored_range(box.refined(self.factor), self.box)) if self.made else ()
 
-    def describe(self) -> str:
+    def describe(self, tile: Index) -> str:  # noqa: ARG002
         """Return what is read."""
         return f"{self.mode} of mag {self.array.location.name}"
 

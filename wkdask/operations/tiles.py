@@ -36,8 +36,8 @@ class Source(Protocol):
         """Return (stage, number) of the tasks that write what reading a box needs."""
         ...
 
-    def describe(self) -> str:
-        """Return what is read, in a few words."""
+    def describe(self, tile: Index) -> str:
+        """Return what is read in tiles of a shape, and how often, in a few words."""
         ...
 
 
@@ -92,6 +92,16 @@ class WriteTiles:
         """Bytes of voxels read by all tasks."""
         return self.source.bytes_read(self.levels[0].box)
 
+    @property
+    def bytes_out(self) -> int:
+        """Bytes of voxels of all levels."""
+        return sum(level.box.size * level.array.spec.itemsize for level in self.levels)
+
+    @property
+    def scratch_needed(self) -> int:
+        """Bytes of a tile: no file of a task is larger than its voxels."""
+        return self._bytes(Box((0,) * len(self.tile), tuple(map(min, self.tile, self.levels[0].box.shape))))
+
     def dependencies(self, number: int) -> Iterable[tuple[int, int]]:
         """Return the tasks that write what the source reads."""
         return self.source.needs(self.tiles.box(number))
@@ -144,7 +154,7 @@ class WriteTiles:
         """Return what is read and written."""
         shape = " x ".join(str(min(t, s)) for t, s in zip(self.tile, self.levels[0].box.shape, strict=True))
         names = ", ".join(level.name + ("" if level.direct else " in parts") for level in self.levels)
-        return f"tiles of {shape} from {self.source.describe()} to {names}"
+        return f"tiles of {shape} from {self.source.describe(self.tile)} to {names}"
 
 
 def _is_of(level: Level, journal: Journal, record: FileRecord) -> bool:
@@ -225,6 +235,17 @@ class JoinUnits:
     def bytes_in(self) -> int:
         """No voxels are read."""
         return 0
+
+    @property
+    def bytes_out(self) -> int:
+        """No voxels that were not counted already."""
+        return 0
+
+    @property
+    def scratch_needed(self) -> int:
+        """Bytes of a unit."""
+        spec = self.level.array.spec
+        return math.prod(map(min, spec.unit, self.level.box.shape)) * spec.itemsize + 16 * math.prod(spec.grid.chunks_per_unit)
 
     def _tiles(self, number: int) -> Iterator[int]:
         unit = self.level.array.spec.grid.unit_box(self.level.units.cell(number)).intersect(self.level.box)

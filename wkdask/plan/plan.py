@@ -85,6 +85,16 @@ class Plan:
         """Bytes of voxels that all stages read."""
         return sum(stage.operation.bytes_in for stage in self.stages)
 
+    @property
+    def bytes_out(self) -> int:
+        """Bytes of voxels that all stages write, before compression."""
+        return sum(stage.operation.bytes_out for stage in self.stages)
+
+    @property
+    def scratch_needed(self) -> int:
+        """Bytes on disk, at most, that the workers of one process write before they are published."""
+        return self.workers * max((stage.operation.scratch_needed for stage in self.stages), default=0)
+
     def predicted_bytes(self, threads: int | None = None) -> int:
         """Return the memory of a process that runs so many tasks at once, with what it has taken already."""
         return used_bytes() + (threads or self.workers) * self.bytes_needed
@@ -140,7 +150,9 @@ class Plan:
                     "name": stage.name,
                     "tasks": stage.count,
                     "bytes_in": stage.operation.bytes_in,
+                    "bytes_out": stage.operation.bytes_out,
                     "bytes_needed": stage.operation.bytes_needed,
+                    "scratch_needed": stage.operation.scratch_needed,
                     "what": stage.operation.describe(),
                 }
                 for stage in self.stages
@@ -149,9 +161,11 @@ class Plan:
             "tasks": self.tasks,
             "batches": min(self.tasks, MAX_BATCHES),
             "bytes_in": self.bytes_in,
+            "bytes_out": self.bytes_out,
             "workers": self.workers,
             "bytes_needed_per_task": self.bytes_needed,
             "peak_bytes": self.predicted_bytes(),
+            "scratch_bytes": self.scratch_needed,
             "notes": list(self.notes),
         }
 
@@ -160,13 +174,14 @@ class Plan:
         for stage in self.stages:
             operation = stage.operation
             lines.append(
-                f"  {stage.name}: {stage.count} tasks, {format_bytes(operation.bytes_in)} in, "
-                f"{format_bytes(operation.bytes_needed)} of memory each; {operation.describe()}"
+                f"  {stage.name}: {stage.count} tasks, {format_bytes(operation.bytes_in)} of voxels in, "
+                f"{format_bytes(operation.bytes_out)} out, {format_bytes(operation.bytes_needed)} of memory each; "
+                f"{operation.describe()}"
             )
         lines.append(f"  commits {', '.join(m.name for m in self.milestones)}")
         lines.append(
             f"  {self.tasks} tasks in {min(self.tasks, MAX_BATCHES)} batches on {self.workers} threads, "
-            f"peak memory {format_bytes(self.predicted_bytes())}"
+            f"peak memory {format_bytes(self.predicted_bytes())}, scratch at most {format_bytes(self.scratch_needed)}"
         )
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 

@@ -38,6 +38,16 @@ class Operation(Protocol):
         """Bytes of voxels that all tasks read."""
         ...
 
+    @property
+    def bytes_out(self) -> int:
+        """Bytes of voxels that all tasks write, before compression."""
+        ...
+
+    @property
+    def scratch_needed(self) -> int:
+        """Bytes on disk, at most, that one running task writes before they are published."""
+        ...
+
     def run(self, stage: int, number: int) -> Receipt:
         """Do one task."""
         ...
