@@ -70,9 +70,8 @@ class ProcessPool:
         self._executor = None
 
     def submit(self, plan: Plan, batch: Batch) -> Future[tuple[Receipt, ...]]:
-        """Start a batch; the first one starts the processes."""
+        """Start a batch; the first ones start the processes."""
         if self._executor is None:
             self._executor = ProcessPoolExecutor(self.slots, self._context, _start, (plan, self._stop, os.getpid()))
-            with held_back():
-                return self._executor.submit(_run, batch)
-        return self._executor.submit(_run, batch)
+        with held_back():
+            return self._executor.submit(_run, batch)

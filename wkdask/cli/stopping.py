@@ -1,0 +1,42 @@
+"""Ctrl-C: the run is asked to stop; where it does not within a second, the process ends, which costs what is in flight."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+from types import FrameType
+
+SAID = "error: Stopped. Run the same again to go on.\n"
+SECONDS = 0.9
+
+
+def listen() -> None:
+    """Hear Ctrl-C from now on."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started us wants it ignored
+        signal.signal(signal.SIGINT, _stop)
+        quiet = "ignore:resource_tracker"  # of multiprocessing, which counts what an ended process had no time to give back
+        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), quiet)))
+
+
+def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as signal.signal wants it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # we heard it
+    last = threading.Timer(SECONDS, _end_in_the_middle)
+    last.daemon = True
+    last.start()
+    raise KeyboardInterrupt
+
+
+def _end_in_the_middle() -> None:
+    sys.stderr.write(SAID)
+    end()
+
+
+def end() -> None:
+    """End at once, whatever runs: no file is half-made, and a lease whose process is gone is void."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(130)
