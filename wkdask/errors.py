@@ -68,9 +68,14 @@ class DatasetError(WkdaskError, RuntimeError):
 class DatasetNotFoundError(DatasetError, FileNotFoundError):
     """There is no dataset at this place."""
 
+    # RuntimeError.__new__, which comes first, refuses what pickle makes of an OSError
+    __new__ = FileNotFoundError.__new__  # type: ignore[assignment]
+
 
 class DatasetExistsError(DatasetError, FileExistsError):
     """There is something already where a dataset should be made."""
+
+    __new__ = FileExistsError.__new__  # type: ignore[assignment]
 
 
 class LayerNotFoundError(DatasetError, IndexError):

@@ -50,8 +50,10 @@ class WkdaskBackend(BackendEntrypoint):
     Examples
     --------
     >>> import xarray as xr
-    >>> xr.open_dataset("brain", engine="wkdask", layer="color", mag="2-2-1", chunks={})  # doctest: +SKIP
-    >>> xr.open_datatree("brain", engine="wkdask")["color/2-2-1/color"]  # doctest: +SKIP
+    >>> dict(xr.open_dataset("brain", engine=WkdaskBackend, layer="color", mag="2-2-1", chunks={}).sizes)
+    {'c': 1, 'x': 32, 'y': 24, 'z': 20}
+    >>> xr.open_datatree("brain", engine=WkdaskBackend)["color/2-2-1/color"].shape
+    (1, 32, 24, 20)
     """
 
     description = "WEBKNOSSOS datasets: folders with a datasource-properties.json"
