@@ -34,6 +34,7 @@ class UnitFile:
 
     def __init__(self, spec: ArraySpec, index: Index, place: Location, scratch: Location | None, *, part: bool) -> None:
         self._spec, self._index, self._place, self._scratch, self._part = spec, index, place, scratch, part
+        self._per_unit = spec.grid.chunks_per_unit
         self._stack = ExitStack()
         self.written = Written(0, 0, 0, 0)
 
@@ -71,30 +72,29 @@ class UnitFile:
         stored = block.transpose()
         buffer = np.zeros(chunk[::-1], self._spec.dtype)
         flat = buffer.reshape(-1).view(np.uint8)
-        for cell in in_morton_order(region.coarsened(chunk)):
-            origin = tuple(i * c for i, c in zip(cell, chunk, strict=True))
-            hit = Box(origin, tuple(o + c for o, c in zip(origin, chunk, strict=True))).intersect(region)
-            piece = stored[hit.relative_to(region.start).slices[::-1]]
-            if hit.shape == chunk:
-                np.copyto(buffer, piece)
-            else:
-                buffer[...] = 0
-                buffer[hit.relative_to(origin).slices[::-1]] = piece
-            if _any(flat):
-                self.put_encoded(cell, self._encode(flat.data))
+        with explained(self._place, "written"):
+            for cell in in_morton_order(region.coarsened(chunk)):
+                start = [i * c - a for i, c, a in zip(cell, chunk, region.start, strict=True)][::-1]
+                piece = stored[tuple([slice(max(0, a), a + n) for a, n in zip(start, buffer.shape, strict=True)])]
+                if piece.shape == buffer.shape:
+                    np.copyto(buffer, piece)
+                else:
+                    buffer[...] = 0
+                    buffer[tuple([slice(max(0, -a), max(0, -a) + n) for a, n in zip(start, piece.shape, strict=True)])] = piece
+                if _any(flat):
+                    self._file.append(self.number(cell), self._encode(flat.data))
 
     def put_encoded(self, chunk: Sequence[int], data: bytes | memoryview) -> None:
         """Append a chunk, by its coordinate in the array, as it lies on disk."""
-        per_unit = self._spec.grid.chunks_per_unit
-        if tuple(i // n for i, n in zip(chunk, per_unit, strict=True)) != self._index:
-            raise InputError(f"Chunk {tuple(chunk)} is not of unit {self._index}. Give each unit its own chunks.")
         with explained(self._place, "written"):
             self._file.append(self.number(chunk), data)
 
     def number(self, cell: Sequence[int]) -> int:
         """Return a chunk's number in its unit, by its coordinate in the array."""
         number = 0
-        for i, n in zip(cell, self._spec.grid.chunks_per_unit, strict=True):
+        for i, n, u in zip(cell, self._per_unit, self._index, strict=True):
+            if i // n != u:
+                raise InputError(f"Chunk {tuple(cell)} is not of unit {self._index}. Give each unit its own chunks.")
             number = number * n + i % n
         return number
 
@@ -107,7 +107,7 @@ def require_fit(block: np.ndarray[Any, Any], box: Box, dtype: str) -> None:
 
 def _any(flat: np.ndarray[Any, np.dtype[np.uint8]]) -> bool:
     """Whether any bit is set; -0.0 counts as a value."""
-    return bool((flat.view(np.uint64) if flat.size % 8 == 0 else flat).any())
+    return bool(flat[0]) or bool((flat.view(np.uint64) if flat.size % 8 == 0 else flat).any())
 
 
 def merge_unit(array: Zarr3Array, index: Index, box: Box, block: np.ndarray[Any, Any]) -> None:
