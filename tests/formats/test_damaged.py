@@ -117,6 +117,9 @@ def test_entries_that_can_not_be(kind: str, codec: str, entry: tuple[int, int], 
     assert tracemalloc.get_traced_memory()[1] < 4 << 20
     tracemalloc.stop()
     assert peak_memory() - before < 64 << 20
+    if sum(entry) > len(data):
+        with pytest.raises(DamagedError, match="points beyond"):
+            array.inspect(UNIT)
 
 
 def peak_memory() -> int:
@@ -173,6 +176,16 @@ def test_chunks_that_lie_about_their_size(
     assert tracemalloc.get_traced_memory()[1] < 4 << 20
     tracemalloc.stop()
     assert peak_memory() - before < 32 << 20
+
+
+@pytest.mark.parametrize(("codec", "name"), [("gzip", "gzip"), ("zstd", "zstd"), ("zstd", "zstd declared")])
+def test_decoding_a_bomb_stops_at_the_size_of_a_chunk(codec: str, name: str) -> None:
+    data = bomb(name)
+    tracemalloc.start()
+    with pytest.raises(DamagedError):
+        decode(Codec(codec, 1), data, CHUNK)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
 
 
 def test_a_chunk_as_large_as_a_disk_is_not_fetched(folder: Path) -> None:

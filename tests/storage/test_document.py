@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -14,7 +15,8 @@ import pytest
 
 from tests.storage.racing import race
 from wkdask.errors import ConflictError, StorageError
-from wkdask.storage import WORK_FOLDER, Location, observe, update_document
+from wkdask.storage import WORK_FOLDER, Location, Stat, observe, update_document
+from wkdask.storage.remote import RemoteWriter
 
 WORK = """
 import json
@@ -38,7 +40,14 @@ def test_processes_lose_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["local", "memory"])
-def test_threads_lose_nothing(kind: str, tmp_path: Path) -> None:
+def test_threads_lose_nothing(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish = RemoteWriter.publish
+
+    def slow(writer: RemoteWriter) -> Stat:
+        time.sleep(0.001)  # between the comparison and the swap
+        return publish(writer)
+
+    monkeypatch.setattr(RemoteWriter, "publish", slow)
     document = Location(f"{tmp_path if kind == 'local' else f'memory://{uuid4().hex}'}/ds/doc")
 
     def add(_: int) -> None:
