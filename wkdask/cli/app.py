@@ -12,8 +12,8 @@ from wkdask.cli.convert import convert
 from wkdask.cli.info import info
 
 EPILOG = (
-    "Exit codes: 0 done or nothing to do, 1 failed or not equal, 2 usage, 3 plan refused, 4 some units failed (run again to go on), "
-    "5 damage found, 6 locked by another run, 130 interrupted (run again to go on)."
+    "Exit codes: 0 done or nothing to do, 1 failed or not equal, 2 usage, 3 plan refused, 4 some units failed "
+    "(run again to go on), 5 damage found, 6 locked by another run, 130 interrupted (run again to go on)."
 )
 
 app = typer.Typer(

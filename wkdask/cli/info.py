@@ -92,9 +92,9 @@ def as_text(found: dict[str, Any]) -> str:
             + (f", largest segment id {layer['largest_segment_id']}" if "largest_segment_id" in layer else "")
         )
         lines += [
-            f"  {mag['mag']:>10}  {' x '.join(map(str, mag['shape']))} ({''.join(mag['axes'])}), chunks {tuple(mag['chunk_shape'])}, "
-            f"shards {tuple(mag['shard_shape'])}, {mag['codec']}, {format_bytes(mag['bytes_on_disk'])} on disk "
-            f"for {format_bytes(mag['bytes'])}"
+            f"  {mag['mag']:>10}  {' x '.join(map(str, mag['shape']))} ({''.join(mag['axes'])}), "
+            f"chunks {tuple(mag['chunk_shape'])}, shards {tuple(mag['shard_shape'])}, {mag['codec']}, "
+            f"{format_bytes(mag['bytes_on_disk'])} on disk for {format_bytes(mag['bytes'])}"
             for mag in layer["mags"]
         ]
     for run in found["unfinished"]:

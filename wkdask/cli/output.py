@@ -34,7 +34,11 @@ def emit(result: Any, command: str, as_json: bool) -> None:
 def report_json(report: Report, plan: Plan) -> dict[str, Any]:
     """Return a report as JSON."""
     names = ("done", "kept", "failed", "skipped", "seconds", "bytes_in", "bytes_out", "predicted_bytes", "peak_bytes")
-    return {"target": str(plan.target), "milestones": [m.name for m in plan.milestones], **{n: getattr(report, n) for n in names}}
+    return {
+        "target": str(plan.target),
+        "milestones": [m.name for m in plan.milestones],
+        **{n: getattr(report, n) for n in names},
+    }
 
 
 def typed_command() -> str:
@@ -70,8 +74,7 @@ def _first_say_where(pool: Pool | None, tell: Progress) -> Progress:
 
 def _share(plan: Plan, report: Report) -> tuple[float, float]:
     """Return bytes of voxels that are done, those of an earlier run included, and in all."""
-    kept = plan.bytes_in * report.kept / max(1, plan.tasks)
-    return min(kept + report.bytes_in, plan.bytes_in), plan.bytes_in
+    return min(report.bytes_kept + report.bytes_in, plan.bytes_in), plan.bytes_in
 
 
 def _plain(verbose: bool) -> Progress:
@@ -81,7 +84,9 @@ def _plain(verbose: bool) -> Progress:
         nonlocal last
         finished = report.done + report.kept
         if verbose and receipt is not None:
-            typer.echo(f"{plan.stages[receipt.stage].name} {receipt.number}: {receipt.state} in {receipt.seconds:.2f} s", err=True)
+            typer.echo(
+                f"{plan.stages[receipt.stage].name} {receipt.number}: {receipt.state} in {receipt.seconds:.2f} s", err=True
+            )
         if receipt is not None and time.monotonic() - last < PLAIN_SECONDS and finished < plan.tasks:
             return
         last = time.monotonic()

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
 from wkdask.dataset.layer import Layer, SegmentationLayer, _shape
 from wkdask.dataset.store import DatasetStore
 from wkdask.errors import DatasetExistsError, InputError, LayerExistsError
@@ -51,6 +49,8 @@ class Dataset:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import numpy as np
     >>> ds = Dataset("memory://example", voxel_size=(4, 4, 35))
     >>> layer = ds.add_layer("color", "color", bounding_box=BoundingBox((0, 0, 0), (64, 64, 32)))
     >>> mag = layer.add_mag(1)
@@ -75,23 +75,26 @@ class Dataset:
             self._open_existing(size, name, exist_ok or (size is None))
         elif size is None or read_only:
             self._store.properties  # noqa: B018 - says that there is none
-        else:
-            self._create(size, name)
+        elif not self._create(size, name):
+            self._open_existing(size, name, exist_ok)
 
     def _open_existing(self, size: VoxelSize | None, name: str | None, exist_ok: bool) -> None:
         if not exist_ok:
             raise DatasetExistsError(f"{self._store.location} is a dataset already. Pass exist_ok=True, or use Dataset.open.")
         found = self._store.properties
         if size is not None and found.voxel_size != size:
-            raise DatasetExistsError(f"{self._store.location} has voxels of {found.voxel_size}, not {size}. Correct one of them.")
+            raise DatasetExistsError(
+                f"{self._store.location} has voxels of {found.voxel_size}, not {size}. Correct one of them."
+            )
         if name is not None and found.name != name:
             raise DatasetExistsError(f"{self._store.location} is named '{found.name}', not '{name}'. Correct one of them.")
 
-    def _create(self, size: VoxelSize, name: str | None) -> None:
+    def _create(self, size: VoxelSize, name: str | None) -> bool:
+        """Write the JSON; return False where another process was quicker."""
         location = self._store.location
         if location.is_file() or [n for n in location.names() if n != WORK_FOLDER]:
             raise DatasetExistsError(f"{location} exists and is no dataset. Give a folder that is empty or new.")
-        self._store.document.write_bytes(Properties.new(name or location.name, size).to_json())
+        return self._store.document.create(Properties.new(name or location.name, size).to_json())
 
     @classmethod
     def open(cls, dataset_path: PathLike | Location, read_only: bool = False) -> Dataset:
@@ -204,9 +207,8 @@ class Dataset:
             raise InputError("Both dtype and dtype_per_channel were given. Give one of them.")
         box = bounding_box or BoundingBox((0, 0, 0), (0, 0, 0))
         chosen = dtype if dtype is not None else dtype_per_channel if dtype_per_channel is not None else "uint8"
-        new = LayerProperties.new(
-            layer_name, category, np.dtype(chosen).name, num_channels or 1, str(DataFormat(data_format)), (box.topleft, box.size)
-        )
+        channels = 1 if num_channels is None else num_channels
+        new = LayerProperties.new(layer_name, category, chosen, channels, str(data_format), (box.topleft, box.size))
 
         def added(old: Properties) -> Properties:
             if layer_name in old.layer_names:
@@ -244,7 +246,7 @@ class Dataset:
         size = _voxel_size(voxel_size, voxel_size_with_unit)
         if size is None:
             raise InputError("No voxel size was given. Give voxel_size=(x, y, z) in nanometer.")
-        if str(DataFormat(data_format)) != "zarr3":
+        if str(data_format) != "zarr3":
             raise InputError(f"Images are converted to zarr3; {data_format} is not available yet.")
         codec = compress if isinstance(compress, Codec) else Codec("zstd", 5) if compress else None
         return plan_convert(
@@ -329,7 +331,9 @@ class Dataset:
 
         Examples
         --------
-        >>> Dataset.from_images("em/", "ds", (4, 4, 35), layer_name="color", downsample=True)  # doctest: +SKIP
+        >>> dataset = Dataset.from_images("em/", "memory://from_images", (4, 4, 35), layer_name="color", downsample=True)
+        >>> [str(mag) for mag in dataset.get_layer("color").mags]
+        ['1', '2-2-1', '4-4-1']
         """
         options = locals()
         del options["cls"]
@@ -348,7 +352,7 @@ def _voxel_size(nanometer: VoxelSizeLike | None, with_unit: VoxelSize | None) ->
         raise InputError("Both voxel_size and voxel_size_with_unit were given. Give one of them.")
     if nanometer is None:
         return with_unit
-    if not hasattr(nanometer, "__len__") or len(nanometer) != 3:
-        raise InputError(f"The voxel size {nanometer!r} is not three numbers. Give (x, y, z) in nanometer.")
-    x, y, z = nanometer
-    return VoxelSize((float(x), float(y), float(z)), LengthUnit.NANOMETER)
+    try:
+        return VoxelSize(tuple(nanometer), LengthUnit.NANOMETER)  # type: ignore[arg-type]
+    except TypeError:
+        raise InputError(f"The voxel size {nanometer!r} is not three numbers. Give (x, y, z) in nanometer.") from None

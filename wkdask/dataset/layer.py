@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,13 @@ from wkdask.arrays import MagArray
 from wkdask.arrays.opening import open_mag_array
 from wkdask.dataset.mag_view import MagView
 from wkdask.dataset.store import DatasetStore
-from wkdask.errors import InputError, MagExistsError
+from wkdask.errors import InputError, MagExistsError, ReadOnlyError
 from wkdask.formats import ArraySpec, Codec, find_format
 from wkdask.geometry import BoundingBox, Mag, MagLike, Vec3Int, Vec3IntLike
 from wkdask.metadata import DataFormat, LayerProperties, MagProperties, Properties
 from wkdask.operations import Storage
+from wkdask.storage import WORK_FOLDER, Location
+from wkdask.storage.document import exclusively
 
 if TYPE_CHECKING:
     import xarray
@@ -67,6 +70,14 @@ class Layer:
         """Raise `ReadOnlyError` where the dataset was opened for reading only."""
         self._store.require_writable()
 
+    def require_own(self, place: Location, mag: str) -> None:
+        """Raise `ReadOnlyError` where a magnification's voxels lie outside the dataset."""
+        if not place.url.startswith(f"{self._store.location.url}/"):
+            raise ReadOnlyError(
+                f"Mag {mag} of layer '{self._name}' lies outside the dataset, at {place}, so it is only read from here. "
+                "Open the dataset that it belongs to."
+            )
+
     @property
     def bounding_box(self) -> BoundingBox:
         """The box of the layer, in mag-1 voxels; setting it resizes the arrays of all its mags."""
@@ -75,13 +86,31 @@ class Layer:
 
     @bounding_box.setter
     def bounding_box(self, box: BoundingBox) -> None:
-        if min(box.topleft) < 0:
-            raise InputError(f"{box} starts below 0, where nothing can be stored. Move it.")
+        with self._resizing():
+            self._resize(box)
+
+    def extend_bounding_box(self, box: BoundingBox) -> None:
+        """Let the layer's box grow so that it contains another one; what others make of it meanwhile is kept."""
+        with self._resizing():
+            if not self.bounding_box.contains_bbox(box):
+                self._resize(self.bounding_box.extended_by(box))
+
+    def _resizing(self) -> AbstractContextManager[None]:
+        """Let those who resize the layer take turns, as its box and its arrays are several documents."""
+        self.require_writable()
+        return exclusively(self._store.location / WORK_FOLDER, f"{self._store.location.url} {self._name} box")
+
+    def _resize(self, box: BoundingBox) -> None:
+        properties = self.properties.with_bounding_box((box.topleft, box.size))  # says what no layer can have
         for mag in self.mags.values():
+            mag.require_writable()
             spec = mag.spec
-            end = dict(zip("xyz", (-(-b // m) for b, m in zip(box.bottomright, mag.mag.to_tuple(), strict=True)), strict=True))
-            sizes = zip(spec.axes, spec.shape, spec.unit, strict=True)
-            shape = tuple(-(-max(end[axis], n) // u) * u if axis in end else n for axis, n, u in sizes)
+            ends = (-(-b // m) for b, m in zip(properties.bounding_box.bottom_right, mag.mag.to_tuple(), strict=True))
+            end = dict(zip("xyz", ends, strict=True))
+            shape = tuple(
+                -(-max(end.get(a, n), n) // u) * u if a in end else n
+                for a, n, u in zip(spec.axes, spec.shape, spec.unit, strict=True)
+            )
             mag.array.handle.resize(shape)
         self._store.update(lambda old: old.with_layer(old.layer(self._name).with_bounding_box((box.topleft, box.size))))
 
@@ -146,9 +175,7 @@ class Layer:
         axes = layer.axes()
         size = {axis: -(-n // s) * s for axis, n, s in zip("xyz", end, shard, strict=True)}
         size |= {"c": layer.num_channels} | {axis.name: axis.bounds[1] for axis in layer.additional_axes or ()}
-        pieces = [
-            {**dict(zip("xyz", shape, strict=True)), "c": layer.num_channels} for shape in (chunk, shard)
-        ]
+        pieces = [{**dict(zip("xyz", shape, strict=True)), "c": layer.num_channels} for shape in (chunk, shard)]
         chunks, units = (tuple(piece.get(axis, 1) for axis in axes) for piece in pieces)
         spec = ArraySpec(tuple(size[axis] for axis in axes), layer.dtype, axes, chunks, units, codec)
         place = self._store.location / self._name / mag.to_layer_name()
@@ -172,8 +199,8 @@ class Layer:
         layer, box = self.properties, self.bounding_box
         mags = ", ".join(str(mag) for mag in self.mags) or "none"
         return (
-            f"<{type(self).__name__} '{self._name}': {layer.category}, {layer.num_channels} x {layer.dtype}, {layer.data_format}, "
-            f"box {tuple(box.topleft)} + {tuple(box.size)}, mags {mags}>"
+            f"<{type(self).__name__} '{self._name}': {layer.category}, {layer.num_channels} x {layer.dtype}, "
+            f"{layer.data_format}, box {tuple(box.topleft)} + {tuple(box.size)}, mags {mags}>"
         )
 
 
@@ -187,8 +214,8 @@ class SegmentationLayer(Layer):
 
     @largest_segment_id.setter
     def largest_segment_id(self, value: int | None) -> None:
-        if value is not None and (isinstance(value, bool) or int(value) != value):
-            raise InputError(f"{value!r} is no segment id. Give a whole number, or None where it is not known.")
+        if value is not None and (isinstance(value, bool) or not hasattr(value, "__index__") or value < 0):
+            raise InputError(f"{value!r} is no segment id. Give a whole number from 0 on, or None where it is not known.")
         new = None if value is None else int(value)
         self._store.update(lambda old: old.with_layer(old.layer(self._name).updated(largest_segment_id=new)))
 

@@ -27,14 +27,15 @@ class MagView:
 
     Examples
     --------
-    >>> mag = Dataset.open("ds").get_layer("color").get_mag("2-2-1")  # doctest: +SKIP
-    >>> mag.read(absolute_offset=(0, 0, 0), size=(128, 128, 32)).shape  # doctest: +SKIP
-    (1, 64, 64, 32)
+    >>> from wkdask import Dataset
+    >>> mag = Dataset.open("brain").get_layer("color").get_mag("2-2-1")
+    >>> mag.read(absolute_offset=(0, 0, 0), size=(32, 32, 8)).shape
+    (1, 16, 16, 8)
     """
 
     def __init__(self, layer: Layer, mag: Mag) -> None:
         self._layer, self._mag = layer, mag
-        self._array: MagArray | None = None
+        self._opened: tuple[BoundingBox, MagArray] | None = None
 
     @property
     def layer(self) -> Layer:
@@ -53,10 +54,16 @@ class MagView:
 
     @property
     def array(self) -> MagArray:
-        """The array behind it, opened on first use."""
-        if self._array is None:
-            self._array = self._layer.open_array(self._mag)
-        return self._array
+        """The array behind it, opened on first use, and again when the layer's box has changed."""
+        box = self._layer.bounding_box
+        if self._opened is None or self._opened[0] != box:
+            self._opened = box, self._layer.open_array(self._mag)
+        return self._opened[1]
+
+    def require_writable(self) -> None:
+        """Raise `ReadOnlyError` where the dataset was opened for reading only, or the voxels are not its own."""
+        self._layer.require_writable()
+        self._layer.require_own(self.array.handle.location, self.name)  # type: ignore[attr-defined]
 
     @property
     def bounding_box(self) -> BoundingBox | NDBoundingBox:
@@ -201,7 +208,10 @@ class MagView:
         InputError
             Where shape, dtype or position do not fit.
         """
-        self._layer.require_writable()
+        self.require_writable()
+        positions = [offset, relative_offset, absolute_offset, relative_bounding_box, absolute_bounding_box]
+        if sum(position is not None for position in positions) > 1:
+            raise InputError("Several positions were given to write. Give one offset, or one bounding box.")
         block = self._checked(data)
         mag = self._mag.to_vec3_int()
         size = Vec3Int([block.shape[self.array.axes.index(a)] for a in "xyz"]) * mag
@@ -215,8 +225,7 @@ class MagView:
                     f"The data covers {tuple(box.topleft)} to {tuple(box.bottomright)}, beyond the layer's box "
                     f"{self._layer.bounding_box}. Pass allow_resize=True to let it grow; it can not start below 0."
                 )
-            self._layer.bounding_box = self._spatial_box().extended_by(box)
-            self._array = None
+            self._layer.extend_bounding_box(box)
         self.array.handle.write(self._stored(box), block)
 
     def _checked(self, data: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -1,0 +1,41 @@
+"""Processes that change one dataset at the same time lose nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import wkdask as wk
+
+PROGRAM = Path(__file__).parent / "together.py"
+
+
+def eight(verb, place):
+    """Run eight processes that begin together."""
+    command = [sys.executable, str(PROGRAM), verb, str(place)]
+    children = [subprocess.Popen([*command, str(n)], stderr=subprocess.PIPE, text=True) for n in range(8)]
+    said = [child.communicate(timeout=60)[1] for child in children]
+    assert [child.returncode for child in children] == [0] * 8, said
+
+
+def test_all_layers_are_there(tmp_path):
+    eight("layers", tmp_path)
+    layers = wk.Dataset.open(tmp_path / "ds").layers
+    assert sorted(layers) == sorted(f"layer-{n}-{k}" for n in range(8) for k in range(3))
+    assert all(list(map(str, layer.mags)) == ["1"] for layer in layers.values())
+
+
+@pytest.mark.parametrize("verb", ["write", "grow"])
+def test_neighbours_in_one_shard_are_there(tmp_path, verb):
+    dataset = wk.Dataset(tmp_path / "ds", (1, 1, 1))
+    size = (48, 20, 20) if verb == "write" else (1, 1, 1)
+    layer = dataset.add_layer("em", "color", bounding_box=wk.BoundingBox((0, 0, 0), size))
+    layer.add_mag(1, chunk_shape=16, shard_shape=64)
+    eight(verb, tmp_path)
+    expected = np.broadcast_to(np.repeat(np.arange(1, 9), 6)[:, None, None], (48, 20, 20))
+    assert layer.bounding_box == wk.BoundingBox((0, 0, 0), (48, 20, 20))
+    np.testing.assert_array_equal(layer.get_mag(1).read()[0], expected)
