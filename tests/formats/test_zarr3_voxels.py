@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorstore
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from zarr.codecs import BloscCodec, BytesCodec, GzipCodec, TransposeCodec, ZstdCodec
 
@@ -53,7 +53,6 @@ def stored_chunks(array: Zarr3Array) -> set[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=40)
 @given(data=st.data())
 def test_any_writes_equal_a_dense_model(kind: str, folder: Path, data: st.DataObject) -> None:
     spec = data.draw(specs())
