@@ -89,7 +89,7 @@ def test_mixed_kinds(tmp_path: Path) -> None:
 def test_gaps_and_doubles(tmp_path: Path) -> None:
     for number in (1, 2, 4):
         tifffile.imwrite(tmp_path / f"s{number}.tif", PLANE)
-    refused(tmp_path, InputError, "3 is missing", '"zeros"')
+    refused(tmp_path, InputError, "3 is missing", "zeros")
     tifffile.imwrite(tmp_path / "s04.tif", PLANE)
     refused(tmp_path, InputError, "same number 4", missing="zeros")
 

@@ -40,7 +40,7 @@ def in_child(work) -> int:
     if pid == 0:
         try:
             work()
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - a child of a fork must not return
             traceback.print_exc()
             os._exit(99)
         os._exit(0)

@@ -26,6 +26,7 @@ class Missing(StrEnum):
 
     zeros = "zeros"
     repeat = "repeat"
+    ignore = "ignore"
 
 
 class Show(StrEnum):
@@ -107,7 +108,7 @@ def convert(
     stack = find_images(source, missing.value if missing else None)
     into = Into(layer_name, category.value, name)
     plan = plan_convert(stack, place, size, into=into, storage=storage, sampling=sampling, running=running)
-    plan.check_memory(limit, pool.threads)
+    plan.check_memory(limit, pool.slots, pool.processes)
     if overwrite_existing:
         check_deletable(place, source)
     else:

@@ -45,9 +45,10 @@ class DaskPool:
 
     def __init__(self, address: str | None, jobs: int, memory_limit: int | None = None) -> None:
         self._address, self._memory = address, memory_limit or default_limit()
-        self._processes = 1 if address else max(1, jobs // THREADS_PER_PROCESS)
-        self.threads = -(-jobs // self._processes)
-        self.slots = self._processes * self.threads
+        self._workers = 1 if address else max(1, jobs // THREADS_PER_PROCESS)
+        self._threads = -(-jobs // self._workers)
+        self.slots = self._workers * self._threads
+        self.processes = 1 if address else 1 + self._workers
         self._sent: tuple[Plan, Any] | None = None
         self.dashboard = ""
 
@@ -77,7 +78,6 @@ class DaskPool:
             raise InputError(f"No Dask scheduler answers at {address}: {said}. Check the address.") from error
         workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
         self.slots = sum(worker["nthreads"] for worker in workers) or 1
-        self.threads = max((worker["nthreads"] for worker in workers), default=1)
 
     def _start(self) -> None:
         from distributed import Client, LocalCluster
@@ -87,9 +87,9 @@ class DaskPool:
         with held_back():
             self._loop.start()
         self._cluster = LocalCluster(
-            n_workers=self._processes,
-            threads_per_worker=self.threads,
-            memory_limit=2 * self._memory // self._processes,  # ours is the bound; the nanny's only catches runaways
+            n_workers=self._workers,
+            threads_per_worker=self._threads,
+            memory_limit=2 * self._memory // self._workers,  # ours is the bound; the nanny's only catches runaways
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,

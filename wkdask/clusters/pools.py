@@ -65,7 +65,7 @@ def open_pool(strategy: str, jobs: int | None = None, memory_limit: int | None =
 class Sequential:
     """One task after the other, in the calling thread: for debugging."""
 
-    threads = slots = 1
+    slots = processes = 1
 
     def __enter__(self) -> Sequential:
         return self

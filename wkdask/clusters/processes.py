@@ -43,10 +43,8 @@ def _run(batch: Batch) -> tuple[Receipt, ...]:
 class ProcessPool:
     """As many processes as jobs, each with one task at a time; started afresh, never forked."""
 
-    threads = 1
-
     def __init__(self, slots: int) -> None:
-        self.slots = slots
+        self.slots, self.processes = slots, slots + 1
         self._executor: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> ProcessPool:

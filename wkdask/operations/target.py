@@ -76,8 +76,8 @@ class NewLayer:
         found = Properties.from_json(self.document.read_bytes(), str(self.document))
         if name in found.layer_names and self.journal.document() is None:
             raise LayerExistsError(
-                f"{target} exists and has a layer '{name}'; --overwrite-existing. "
-                "Or choose another --layer-name to add a layer."
+                f"Layer '{name}' in {target} exists; --overwrite-existing deletes the whole dataset and begins anew. "
+                "Another --layer-name adds a layer."
             )
         if found.voxel_size != self.voxel_size:
             raise InputError(

@@ -102,6 +102,11 @@ class WriteTiles:
         """Bytes of a tile: no file of a task is larger than its voxels."""
         return self._bytes(Box((0,) * len(self.tile), tuple(map(min, self.tile, self.levels[0].box.shape))))
 
+    @property
+    def parts_bytes(self) -> int:
+        """Bytes of the levels that are written in parts."""
+        return sum(level.box.size * level.array.spec.itemsize for level in self.levels if not level.direct)
+
     def dependencies(self, number: int) -> Iterable[tuple[int, int]]:
         """Return the tasks that write what the source reads."""
         return self.source.needs(self.tiles.box(number))
@@ -246,6 +251,11 @@ class JoinUnits:
         """Bytes of a unit."""
         spec = self.level.array.spec
         return math.prod(map(min, spec.unit, self.level.box.shape)) * spec.itemsize + 16 * math.prod(spec.grid.chunks_per_unit)
+
+    @property
+    def parts_bytes(self) -> int:
+        """No parts are left."""
+        return 0
 
     def _tiles(self, number: int) -> Iterator[int]:
         unit = self.level.array.spec.grid.unit_box(self.level.units.cell(number)).intersect(self.level.box)

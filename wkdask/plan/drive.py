@@ -27,13 +27,13 @@ class Pool(Protocol):
     """Where batches run: threads, processes, or a cluster."""
 
     @property
-    def threads(self) -> int:
-        """Tasks that run at once in one process."""
+    def slots(self) -> int:
+        """Tasks that run at once."""
         ...
 
     @property
-    def slots(self) -> int:
-        """Tasks that run at once in all."""
+    def processes(self) -> int:
+        """Processes of this machine that run them or wait for them."""
         ...
 
     def __enter__(self) -> Pool: ...
@@ -48,12 +48,14 @@ class Pool(Protocol):
 class ThreadPool:
     """Threads of this process; the default."""
 
-    def __init__(self, threads: int) -> None:
-        self.threads = self.slots = threads
+    processes = 1
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
 
     def __enter__(self) -> ThreadPool:
         stopping.clear()
-        self._executor = ThreadPoolExecutor(self.threads, "wkdask")
+        self._executor = ThreadPoolExecutor(self.slots, "wkdask")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -133,14 +135,15 @@ def run(
     """
     pool = pool or ThreadPool(plan.workers)
     plan.setup.check()
-    plan.check_memory(memory_limit, pool.threads)
-    report = Report(plan.name, predicted_bytes=plan.predicted_bytes(pool.threads))
+    plan.check_memory(memory_limit, pool.slots, pool.processes)
+    report = Report(plan.name, predicted_bytes=plan.predicted_bytes(pool.slots, pool.processes))
     start = time.perf_counter()
     with lease(plan):
         try:
             with pool:  # first, so that nothing is begun where there is no cluster
                 begun = begin(plan)
                 report.kept = sum(len(numbers) for numbers in begun.done.values())
+                report.bytes_kept = begun.bytes_in
                 _Run(plan, pool, begun, report, progress).loop()
         except (KeyboardInterrupt, InterruptedRunError):
             raise InterruptedRunError(

@@ -21,11 +21,12 @@ HOPELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES})
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """Where a plan stands when a run takes it up: tasks that are done, by stage, and the extremes that they saw."""
+    """Where a plan stands when a run takes it up: tasks that are done, by stage, the extremes and the bytes that they saw."""
 
     done: Mapping[int, frozenset[int]]
     low: float | None = None
     high: float | None = None
+    bytes_in: int = 0
 
 
 def lease(plan: Plan) -> Lease:
@@ -50,7 +51,8 @@ def begin(plan: Plan) -> Begun:
     by_stage: dict[int, set[int]] = defaultdict(set)
     for stage, number in done:
         by_stage[stage].add(number)
-    return Begun({stage: frozenset(numbers) for stage, numbers in by_stage.items()}, low, high)
+    read = sum(receipts[key].bytes_in for key in done)
+    return Begun({stage: frozenset(numbers) for stage, numbers in by_stage.items()}, low, high, read)
 
 
 def _standing(plan: Plan, receipts: Mapping[tuple[int, int], Receipt]) -> tuple[list[tuple[int, int]], set[str]]:

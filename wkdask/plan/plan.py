@@ -92,22 +92,26 @@ class Plan:
 
     @property
     def scratch_needed(self) -> int:
-        """Bytes on disk, at most, that the workers of one process write before they are published."""
-        return self.workers * max((stage.operation.scratch_needed for stage in self.stages), default=0)
+        """Bytes on disk, at most, beside the result: parts that wait to be joined, and what the workers are writing."""
+        writing = max((stage.operation.scratch_needed for stage in self.stages), default=0)
+        return self.workers * writing + sum(stage.operation.parts_bytes for stage in self.stages)
 
-    def predicted_bytes(self, threads: int | None = None) -> int:
-        """Return the memory of a process that runs so many tasks at once, with what it has taken already."""
-        return used_bytes() + (threads or self.workers) * self.bytes_needed
+    def predicted_bytes(self, tasks: int | None = None, processes: int = 1) -> int:
+        """Return the memory of so many tasks at once, with what this process has taken already.
 
-    def check_memory(self, limit: int | None = None, threads: int | None = None) -> None:
+        Further processes load the same libraries, so each is taken to need as much as this one has now.
+        """
+        return processes * used_bytes() + (tasks or self.workers) * self.bytes_needed
+
+    def check_memory(self, limit: int | None = None, tasks: int | None = None, processes: int = 1) -> None:
         """Raise `PlanRefusedError` where the tasks do not fit into the memory that they may take."""
-        limit, threads = limit or default_limit(), threads or self.workers
-        predicted = self.predicted_bytes(threads)
+        limit, tasks = limit or default_limit(), tasks or self.workers
+        predicted = self.predicted_bytes(tasks, processes)
         if predicted > limit:
-            fewer = max(0, (limit - used_bytes()) // max(1, self.bytes_needed))
+            fewer = max(0, (limit - processes * used_bytes()) // max(1, self.bytes_needed))
             remedy = f"--jobs {fewer}" if fewer else f"--memory-limit {math.ceil(predicted / 1e6)}MB"
             raise PlanRefusedError(
-                f"{threads} tasks at once need {format_bytes(predicted)}, {format_bytes(self.bytes_needed)} each, "
+                f"{tasks} tasks at once need {format_bytes(predicted)}, {format_bytes(self.bytes_needed)} each, "
                 f"but the limit is {format_bytes(limit)}. Use {remedy}, or smaller chunks."
             )
 

@@ -80,6 +80,9 @@ def extremes(receipts: Iterable[Receipt]) -> tuple[float | None, float | None]:
 class Report:
     """The outcome of a run: tasks done now, found done before, failed, skipped; seconds; bytes.
 
+    ``bytes_in`` are those of voxels read now, ``bytes_kept`` those that the tasks found done had read. ``peak_bytes`` is what
+    this process took; with other processes beside it, it is not all.
+
     Examples
     --------
     >>> print(Report("convert", done=8, seconds=2.0, bytes_in=4_000_000))
@@ -93,6 +96,7 @@ class Report:
     skipped: int = 0
     seconds: float = 0.0
     bytes_in: int = 0
+    bytes_kept: int = 0
     bytes_out: int = 0
     predicted_bytes: int = 0
     peak_bytes: int = 0

@@ -48,6 +48,11 @@ class Operation(Protocol):
         """Bytes on disk, at most, that one running task writes before they are published."""
         ...
 
+    @property
+    def parts_bytes(self) -> int:
+        """Bytes on disk, at most, of parts that all tasks leave for others to join."""
+        ...
+
     def run(self, stage: int, number: int) -> Receipt:
         """Do one task."""
         ...
