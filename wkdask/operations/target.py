@@ -72,7 +72,15 @@ class NewLayer:
                 raise DatasetExistsError(
                     f"{target} exists and is no dataset: it holds {', '.join(others[:3])}. Give a folder that is empty or new."
                 )
-            return
+        else:
+            self._check_document()
+        if self.journal.document() is None and (target / name).names():
+            raise DatasetExistsError(
+                f"{target / name} exists, but is no layer of the dataset. Delete that folder, or choose another --layer-name."
+            )
+
+    def _check_document(self) -> None:
+        target, name = self.journal.target, self.journal.key
         found = Properties.from_json(self.document.read_bytes(), str(self.document))
         if name in found.layer_names and self.journal.document() is None:
             raise LayerExistsError(

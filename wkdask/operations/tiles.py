@@ -134,11 +134,11 @@ class WriteTiles:
         return Receipt(stage, number, "done", tuple(files), seconds, self.source.bytes_read(box), out, low, high)
 
     def _write(self, level: Level, region: Box, block: Array, number: int) -> Iterator[FileRecord]:
-        """Publish the units, or parts of units, that a block makes; a file that is there already is a finished one."""
+        """Publish the units, or parts of units, that a block makes; anew what an attempt that failed has left."""
         for index, piece in level.pieces(region):
             unit = level.array.unit_location(index)
             place = unit if level.direct else level.part(self.journal, index, number)
-            if place.is_file() or unit.is_file():
+            if not level.direct and unit.is_file():  # joined already, of the same parts
                 continue
             scratch = self.journal.scratch
             writer = level.array.unit(index, scratch) if level.direct else level.array.part(index, place, scratch)
