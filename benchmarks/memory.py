@@ -56,7 +56,7 @@ class Cells:
         """Return nothing: cells are always there."""
         return ()
 
-    def describe(self, tile: object) -> str:
+    def describe(self, _tile: object) -> str:
         """Return what is read."""
         return "cells"
 

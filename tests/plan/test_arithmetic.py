@@ -73,7 +73,9 @@ def test_chunks_of_all_levels_are_written_exactly_once(start, shape, factors, wo
                 chunk = level.array.spec.chunk
                 assert all(
                     (a % c == 0 or a == low) and (b % c == 0 or b == high)
-                    for a, b, c, low, high in zip(region.start, region.stop, chunk, level.box.start, level.box.stop, strict=True)
+                    for a, b, c, low, high in zip(
+                        region.start, region.stop, chunk, level.box.start, level.box.stop, strict=True
+                    )
                 )
                 for index, _ in level.pieces(region):
                     place = level.array.unit_location(index) if level.direct else level.part(JOURNAL, index, number)

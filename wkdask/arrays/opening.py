@@ -35,9 +35,7 @@ def open_mag_arrays(location: Location) -> dict[str, dict[str, MagArray]]:
     }
 
 
-def open_mag_array(
-    location: Location, properties: Properties, layer: LayerProperties, mag: tuple[int, int, int]
-) -> MagArray:
+def open_mag_array(location: Location, properties: Properties, layer: LayerProperties, mag: tuple[int, int, int]) -> MagArray:
     """Open one magnification of a layer.
 
     The JSON says where the array lies and what its axes are; where both disagree on the dtype, the array wins, with a warning.

@@ -98,8 +98,8 @@ def place_slices(names: Sequence[str], missing: str | None) -> tuple[tuple[int, 
     if missing is None:
         raise InputError(
             f"The numbers of {len(names)} slices from '{names[0]}' to '{names[-1]}' leave gaps: {gaps} "
-            f"{'are' if gap_count > 1 else 'is'} missing. Add the files, or say what stands for them, --missing zeros or repeat; "
-            "or ignore, if the slices follow each other without gaps."
+            f"{'are' if gap_count > 1 else 'is'} missing. Add the files, or say what stands for them: --missing zeros or "
+            "repeat; or ignore, if the slices follow each other without gaps."
         )
     subject = f"slices {gaps} are missing" if gap_count > 1 else f"slice {gaps} is missing"
     if missing == "ignore":

@@ -106,9 +106,7 @@ class _Window:
         return doomed
 
 
-def run(
-    plan: Plan, *, pool: Pool | None = None, memory_limit: int | None = None, progress: Progress | None = None
-) -> Report:
+def run(plan: Plan, *, pool: Pool | None = None, memory_limit: int | None = None, progress: Progress | None = None) -> Report:
     """Run a plan and commit what it makes.
 
     Parameters

@@ -14,7 +14,6 @@ from wkdask.plan.receipt import Receipt, extremes
 from wkdask.plan.stage import Batch
 from wkdask.storage import WORK_FOLDER, Lease
 
-
 HOPELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES})
 """What the system says when no task can write any more."""
 
