@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= demo/run.py
-BENCH ?= benchmarks/run.py
+BENCH ?= benchmarks/roofline.py
 JOBS ?= 2
 PYTEST_ARGS ?=
 

@@ -149,7 +149,7 @@ def shape_of(text: str) -> tuple[int, int, int]:
 
 def check_deletable(place: Location, source: Path) -> None:
     """Refuse to delete anything but a dataset, or our unfinished one, and that while a run works on it or images lie in it."""
-    from wkdask.errors import InputError, LockedError
+    from wkdask.errors import DatasetExistsError, InputError, LockedError
     from wkdask.operations import check_overwritable
     from wkdask.storage import WORK_FOLDER
     from wkdask.storage.lease import current_owner
@@ -157,6 +157,8 @@ def check_deletable(place: Location, source: Path) -> None:
     if not (place.is_file() or place.is_folder()):
         return
     check_overwritable(place)
+    if place.is_local and Path(place.url).is_symlink():
+        raise DatasetExistsError(f"{place} is a link to {Path(place.url).resolve()}. Give that folder, or delete the link yourself.")
     if place.is_local and source.resolve().is_relative_to(Path(place.url).resolve()):
         raise InputError(f"The images lie in {place}, which would be deleted first. Move them, or give another target.")
     owner = current_owner(place / WORK_FOLDER / "run.json")

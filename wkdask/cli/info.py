@@ -89,7 +89,7 @@ def as_text(found: dict[str, Any]) -> str:
         lines.append(
             f"{layer['name']}: {layer['category']}, {layer['num_channels']} x {layer['dtype']}, {layer['data_format']}, "
             f"box {tuple(box['topleft'])} + {tuple(box['size'])}"
-            + (f", largest segment id {layer['largest_segment_id']}" if "largest_segment_id" in layer else "")
+            + (f", largest segment id {_known(layer['largest_segment_id'])}" if "largest_segment_id" in layer else "")
         )
         lines += [
             f"  {mag['mag']:>10}  {' x '.join(map(str, mag['shape']))} ({''.join(mag['axes'])}), "
@@ -101,3 +101,7 @@ def as_text(found: dict[str, Any]) -> str:
         go_on = f"run {run['command']} to go on" if run["command"] else "run the same again to go on"
         lines.append(f"{run['layer']}: unfinished, {run['units_done']} of {run['units']} units; {go_on}")
     return "\n".join(lines)
+
+
+def _known(value: int | None) -> str:
+    return "not known" if value is None else str(value)
