@@ -158,7 +158,9 @@ def check_deletable(place: Location, source: Path) -> None:
         return
     check_overwritable(place)
     if place.is_local and Path(place.url).is_symlink():
-        raise DatasetExistsError(f"{place} is a link to {Path(place.url).resolve()}. Give that folder, or delete the link yourself.")
+        raise DatasetExistsError(
+            f"{place} is a link to {Path(place.url).resolve()}. Give that folder, or delete the link yourself."
+        )
     if place.is_local and source.resolve().is_relative_to(Path(place.url).resolve()):
         raise InputError(f"The images lie in {place}, which would be deleted first. Move them, or give another target.")
     owner = current_owner(place / WORK_FOLDER / "run.json")

@@ -20,7 +20,7 @@ from wkdask.metadata import (
     ome_attributes,
 )
 from wkdask.operations.level import Level, path_below
-from wkdask.plan import Journal, Receipt
+from wkdask.plan import Journal, Receipt, unfinished_jobs
 from wkdask.storage import WORK_FOLDER, Location, update_document
 
 GROUP = {"zarr_format": 3, "node_type": "group"}
@@ -185,9 +185,15 @@ class CommitLevel:
 
 def check_overwritable(target: Location) -> None:
     """Refuse to overwrite what is neither a dataset nor an unfinished one of ours."""
-    ours = (target / FILE_NAME).is_file() or (target / WORK_FOLDER / "jobs").is_folder()
-    if target.is_file() or (target.names() and not ours):
-        raise DatasetExistsError(f"{target} is no dataset, so it is kept. Delete it yourself, or give another target.")
+    if target.is_file():
+        raise DatasetExistsError(f"{target} is a file, so it is kept. Delete it yourself, or give another target.")
+    ours = {WORK_FOLDER, "zarr.json", *unfinished_jobs(target)}
+    foreign = [name for name in target.names() if name not in ours]
+    if foreign and not (target / FILE_NAME).is_file():
+        found = ", ".join(foreign[:3])
+        raise DatasetExistsError(
+            f"{target} is no dataset but holds {found}, so it is kept. Delete it yourself, or give another target."
+        )
     if (target / FILE_NAME).is_file():
         try:
             Properties.from_json((target / FILE_NAME).read_bytes(), str(target / FILE_NAME))
