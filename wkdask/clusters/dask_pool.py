@@ -41,9 +41,16 @@ class DaskPool:
         Tasks at once, of a local cluster.
     memory_limit
         Bytes for all of them together.
+
+    Raises
+    ------
+    InputError
+        Where nobody listens at the address.
     """
 
     def __init__(self, address: str | None, jobs: int, memory_limit: int | None = None) -> None:
+        if address:
+            _require_listener(address)
         self._address, self._memory = address, memory_limit or default_limit()
         self._workers = 1 if address else max(1, jobs // THREADS_PER_PROCESS)
         self._threads = -(-jobs // self._workers)
@@ -71,11 +78,9 @@ class DaskPool:
         from distributed import Client
 
         try:
-            _require_listener(address)
             self._client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
-            said = str(error) or type(error).__name__
-            raise InputError(f"No Dask scheduler answers at {address}: {said}. Check the address.") from error
+            raise _nobody(address, error) from error
         workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
         self.slots = sum(worker["nthreads"] for worker in workers) or 1
 
@@ -138,9 +143,17 @@ def _same(plan: Plan) -> Plan:
 
 
 def _require_listener(address: str) -> None:
-    """Raise OSError where nobody listens; dask itself would knock until its time is over."""
-    place = urlsplit(address)
-    if place.scheme in ("tcp", "tls"):
-        if not place.hostname or not place.port:
-            raise ValueError("it has no host and port, such as tcp://10.0.0.1:8786")
-        socket.create_connection((place.hostname, place.port), timeout=CONNECT_SECONDS).close()
+    """Refuse an address where nobody listens; dask itself would knock until its time is over."""
+    try:
+        place = urlsplit(address)
+        if place.scheme in ("tcp", "tls"):
+            if not place.hostname or not place.port:
+                raise ValueError("it has no host and port, such as tcp://10.0.0.1:8786")
+            socket.create_connection((place.hostname, place.port), timeout=CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise _nobody(address, error) from error
+
+
+def _nobody(address: str, error: Exception) -> InputError:
+    said = str(error) or type(error).__name__
+    return InputError(f"No Dask scheduler answers at {address}: {said}. Check the address.")

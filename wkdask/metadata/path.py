@@ -12,6 +12,9 @@ from urllib.parse import unquote
 
 from wkdask.errors import InputError, MetadataError
 
+LONGEST_NAME = 255
+"""Characters of a folder's name, on all usual file systems."""
+
 _LAYER_NAME = re.compile(r"[A-Za-z0-9_$@\-]+[A-Za-z0-9_$@\-.]*")
 
 
@@ -80,7 +83,7 @@ def validate_layer_name(name: object) -> str:
     Raises
     ------
     InputError
-        The name is empty, starts with a dot, or has a character that is not allowed.
+        The name is empty, too long for a folder, starts with a dot, or has a character that is not allowed.
 
     Examples
     --------
@@ -90,6 +93,10 @@ def validate_layer_name(name: object) -> str:
     rule = "Use letters, digits and _ $ @ - . (no dot at the start)."
     if not isinstance(name, str) or not name:
         raise InputError(f"{name!r} is not a layer name: it is empty or no text. {rule}")
+    if len(name) > LONGEST_NAME:
+        raise InputError(
+            f"{name[:20] + '...'!r} is not a layer name: it has {len(name)} characters, {LONGEST_NAME} at most fit. {rule}"
+        )
     if name.startswith("."):
         raise InputError(f"{name!r} is not a layer name: it starts with a dot. {rule}")
     if not _LAYER_NAME.fullmatch(name):

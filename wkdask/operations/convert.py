@@ -180,7 +180,7 @@ def plan_convert(
     Plan
         Whose first stage reads each image once, unless pages are larger than memory.
     """
-    name = validate_layer_name(into.layer or _layer_name(stack))
+    name = validate_layer_name(_layer_name(stack) if into.layer is None else into.layer)
     place = Location.of(target)
     journal = Journal(place, name, running.scratch)
     layer = _layer(stack, name, into.category)
@@ -258,7 +258,8 @@ def _kernel(interpolation: str, category: str) -> str:
     if interpolation == "default":
         return "median" if category == "color" else "mode"
     if interpolation not in KERNELS:
-        raise InputError(f"There is no interpolation mode {interpolation!r} here; there are default, {', '.join(KERNELS)}.")
+        known = ", ".join(("default", *KERNELS))
+        raise InputError(f"There is no interpolation mode {interpolation!r} here; there are {known}. Use one of those.")
     return KERNELS[interpolation]
 
 
@@ -267,7 +268,10 @@ def _room(stack: ImageStack, first: Level, running: Running) -> Room:
     chunk = first.array.spec.chunk
     depth = max(chunk[3], running.batch_size)
     if depth % chunk[3]:
-        raise InputError(f"The batch size {running.batch_size} is no multiple of the chunk's {chunk[3]} slices.")
+        raise InputError(
+            f"The batch size {running.batch_size} is no multiple of the chunk's {chunk[3]} slices. "
+            f"Give one, such as {2 * chunk[3]}."
+        )
     z, height, width = stack.shape
     most = running.tile_bytes
     row = stack.bytes // max(1, z * height) * min(depth, z)
