@@ -15,7 +15,7 @@ from wkdask.errors import DatasetExistsError, InputError, LayerExistsError, Plan
 from wkdask.formats import Codec
 from wkdask.images import find_images
 from wkdask.metadata import VoxelSize
-from wkdask.operations import Into, Running, Sampling, Storage, plan_convert
+from wkdask.operations import Into, Running, Sampling, SamplingModes, Storage, plan_convert
 from wkdask.storage import WORK_FOLDER, Location, observe
 
 SIZE = VoxelSize((4, 4, 35))
@@ -88,6 +88,15 @@ def test_tiles_do_not_change_voxels(make_stack, tmp_path, expected_pyramid, monk
     plan = convert(source, tmp_path / "ds", running=Running(workers=workers), sampling=Sampling(coarsest=wk.Mag(16)))
     plan.run()
     check(tmp_path / "ds", volume, expected_pyramid)
+
+
+def test_batches_of_slices_do_not_change_voxels(make_stack, tmp_path, expected_pyramid):
+    source, volume = make_stack((40, 50, 100))
+    sampling = Sampling(coarsest=wk.Mag(8), mode=SamplingModes.ISOTROPIC)
+    for batch_size in (48, 80, 256):
+        running = Running(workers=1, batch_size=batch_size)
+        convert(source, tmp_path / str(batch_size), running=running, sampling=sampling).run()
+        check(tmp_path / str(batch_size), volume, expected_pyramid)
 
 
 @pytest.mark.parametrize("strategy", ["threads", "processes", "sequential", "local"])

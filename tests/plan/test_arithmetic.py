@@ -56,10 +56,13 @@ shapes = st.tuples(*[st.integers(1, 150)] * 3)
 factor_lists = st.lists(st.sampled_from([(2, 2, 1), (2, 2, 2), (1, 1, 2), (2, 1, 1), (4, 4, 2), (1, 1, 4)]), max_size=5)
 
 
-@given(small, shapes, factor_lists, st.integers(1, 8), st.sampled_from([1 << 9, 1 << 13, 1 << 18, 1 << 26]))
-def test_chunks_of_all_levels_are_written_exactly_once(start, shape, factors, workers, tile_bytes):
+leasts = st.just(()) | st.tuples(st.just(1), *[st.sampled_from([8, 16, 24, 40, 48])] * 3)
+
+
+@given(small, shapes, factor_lists, st.integers(1, 8), st.sampled_from([1 << 9, 1 << 13, 1 << 18, 1 << 26]), leasts)
+def test_chunks_of_all_levels_are_written_exactly_once(start, shape, factors, workers, tile_bytes, least):
     levels = levels_of(start, shape, factors)
-    stages, last = build_stages(Nothing(), levels, Room(workers, tile_bytes), JOURNAL)
+    stages, last = build_stages(Nothing(), levels, Room(workers, tile_bytes, least), JOURNAL)
     assert len(last) == len(levels)
     writers = [stage.operation for stage in stages if isinstance(stage.operation, WriteTiles)]
     assert [level.name for w in writers for level in w.levels] == [level.name for level in levels]

@@ -165,7 +165,7 @@ def choose_tile(levels: Sequence[Level], source_factor: int, growth: Growth, roo
     for level in levels[1:]:
         if max(level.factor) > 2:  # mirroring at the end would reach beyond the tile
             break
-        steps.append(tuple(max(o, c * s) for o, c, s in zip(steps[0], level.array.spec.chunk, level.scale, strict=True)))
+        steps.append(tuple(math.lcm(o, c * s) for o, c, s in zip(steps[-1], level.array.spec.chunk, level.scale, strict=True)))
     voxel_bytes = levels[0].array.spec.itemsize * source_factor
     best: tuple[float, Chosen] | None = None
     for count, step in enumerate(steps, 1):
