@@ -12,16 +12,18 @@ def main() -> None:
 
         sys.stdout.write(f"wkdask {__version__}\n")
         return
-    from wkdask.cli.stopping import SAID, end, listen
+    from wkdask.cli import stopping
 
     try:
-        listen()
+        stopping.listen()
         from wkdask.cli.app import run
 
         code = run()
-    except KeyboardInterrupt:  # while libraries were loading
-        sys.stderr.write(SAID)
+    except BaseException:  # while libraries load, an interruption comes out as any error
+        if not stopping.heard():
+            raise
+        sys.stderr.write(stopping.SAID)
         code = 130
     if code == 130:
-        end()
+        stopping.end()
     sys.exit(code)

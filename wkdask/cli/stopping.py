@@ -12,6 +12,8 @@ from types import FrameType
 SAID = "error: Stopped. Run the same again to go on.\n"
 SECONDS = 0.9
 
+_heard = threading.Event()
+
 
 def listen() -> None:
     """Hear Ctrl-C from now on."""
@@ -21,8 +23,14 @@ def listen() -> None:
         os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), quiet)))
 
 
+def heard() -> bool:
+    """Whether there was a Ctrl-C."""
+    return _heard.is_set()
+
+
 def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as signal.signal wants it
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # we heard it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
+    _heard.set()
     last = threading.Timer(SECONDS, _end_in_the_middle)
     last.daemon = True
     last.start()
