@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 from wkdask.arrays.mag_array import MagArray
-from wkdask.errors import DatasetNotFoundError
+from wkdask.errors import DatasetNotFoundError, MetadataError
 from wkdask.formats import Zarr3Array, open_array
 from wkdask.geometry.grid import Box
 from wkdask.metadata import FILE_NAME, LayerProperties, MagProperties, MetadataWarning, PathKind, Properties
@@ -65,7 +65,10 @@ def open_mag_array(location: Location, properties: Properties, layer: LayerPrope
 def _place(location: Location, layer: str, mag: MagProperties) -> Location:
     if mag.path is not None and mag.path_kind is not PathKind.RELATIVE:
         return Location.of(mag.path)
-    candidates = mag.candidates(layer)
+    try:
+        candidates = mag.candidates(layer)
+    except MetadataError as error:
+        raise MetadataError(f"{location / FILE_NAME}, layer '{layer}', mag {mag.name}: {error}") from None
     for path in candidates:
         if (location / path).is_folder():
             return location / path

@@ -39,7 +39,7 @@ class Show(StrEnum):
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="Folder of image slices, or one multi-page file.")],
+    source: Annotated[Path, typer.Argument(readable=False, help="Folder of image slices, or one multi-page file.")],
     target: Annotated[str, typer.Argument(help="Folder of the dataset; a second layer is added to an existing one.")],
     voxel_size: Annotated[str, typer.Option(metavar="X,Y,Z", help="Edges of one voxel, such as 11.24,11.24,28.")],
     unit: Annotated[str, typer.Option(help="Unit of the voxel size, by its full name.")] = "nanometer",

@@ -25,6 +25,8 @@ from wkdask.images.numbering import (
     unpacked_plan,
 )
 from wkdask.images.picture import EXTENSIONS, Form, Picture, extension_of, parsed
+from wkdask.storage import Location
+from wkdask.storage.location import explained
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -179,7 +181,9 @@ class ImageStack:
         shape = (z1 - z0, y1 - y0, width, self.channels)
         out = np.empty(shape, self.dtype) if out is None else out
         if out.shape != shape or out.dtype != self.dtype or not out.flags.c_contiguous or not out.flags.writeable:
-            raise InputError(f"out is {out.dtype} {out.shape}; a writable C-ordered array {self.dtype} {shape} was expected.")
+            raise InputError(
+                f"out is {out.dtype} {out.shape}; a writable C-ordered array {self.dtype} {shape} was expected. Give one."
+            )
         if out.size == 0:
             return out
         for file, planes in self._by_file(z0, z1):
@@ -233,6 +237,8 @@ def find_images(source: str | Path, missing: str | None = None) -> ImageStack:
     ------
     InputError
         If there is nothing at the path, or the numbering has gaps or doubles.
+    StorageError
+        If the path may not be read.
     UnsupportedImageFormatError
         If no file has a readable extension, kinds are mixed, or a codec is not installed.
     UnsupportedImageDataError
@@ -253,15 +259,14 @@ def find_images(source: str | Path, missing: str | None = None) -> ImageStack:
     if missing is not None and missing not in MISSING:
         raise InputError(f"missing is {missing!r}; expected one of {', '.join(MISSING)}, or None.")
     path = Path(source)
-    if not path.exists():
-        raise InputError(f"There is nothing at '{source}'; an image file or a folder of image files was expected.")
-    if path.is_file():
-        return _from_file(path, missing)
-    return _from_folder(path, missing)
+    with explained(Location.of(path), "read"):
+        if not path.exists():
+            raise InputError(f"There is nothing at '{source}'. Give an image file, or a folder of image files.")
+        names = _readable_names(path) if path.is_dir() else []
+    return _from_folder(path, names, missing) if names else _from_file(path, missing)
 
 
-def _from_folder(path: Path, missing: str | None) -> ImageStack:
-    names = _readable_names(path)
+def _from_folder(path: Path, names: list[str], missing: str | None) -> ImageStack:
     if len(names) == 1:
         return _from_file(path / names[0], missing)
     plan, notes = place_slices(names, missing)
@@ -341,7 +346,7 @@ def _readable_names(folder: Path) -> list[str]:
 def _refuse_nothing_readable(folder: Path, files: list[str], folders: list[str]) -> None:
     if not files and not folders:
         raise UnsupportedImageFormatError(
-            f"The folder '{folder}' is empty; image files ({', '.join(EXTENSIONS)}) were expected."
+            f"The folder '{folder}' is empty. Give a folder of image files ({', '.join(EXTENSIONS)})."
         )
     if not files:
         some = ", ".join(f"'{name}'" for name in folders[:5]) + (f" and {len(folders) - 5} more" if len(folders) > 5 else "")

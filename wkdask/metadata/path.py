@@ -73,7 +73,7 @@ def resolve_relative(path: str) -> str:
             elif part not in ("", "."):
                 parts.append(part)
         if not parts:
-            raise MetadataError(f"The path {path!r} is the dataset itself; it must lead to a folder in it.")
+            raise MetadataError(f"The path {path!r} is the dataset itself. Give a folder in it.")
     return "/".join(parts)
 
 
