@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -39,3 +40,20 @@ def test_neighbours_in_one_shard_are_there(tmp_path, verb):
     expected = np.broadcast_to(np.repeat(np.arange(1, 9), 6)[:, None, None], (48, 20, 20))
     assert layer.bounding_box == wk.BoundingBox((0, 0, 0), (48, 20, 20))
     np.testing.assert_array_equal(layer.get_mag(1).read()[0], expected)
+
+
+def test_a_link_to_a_dataset_is_the_same_dataset(tmp_path):
+    dataset = wk.Dataset(tmp_path / "ds", (1, 1, 1))
+    layer = dataset.add_layer("em", "color", bounding_box=wk.BoundingBox((0, 0, 0), (128, 16, 16)))
+    layer.add_mag(1, chunk_shape=16, shard_shape=128)
+    (tmp_path / "link").symlink_to(tmp_path / "ds")
+
+    def write(n):
+        mag = wk.Dataset.open(tmp_path / ("link" if n % 2 else "ds")).get_layer("em").get_mag(1)
+        mag.write(np.full((16, 16, 16), n + 1, "uint8"), absolute_offset=(16 * n, 0, 0))
+
+    for _ in range(5):
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(write, range(8)))
+        found = layer.get_mag(1).read()
+        np.testing.assert_array_equal(found[0, ::16, 0, 0], np.arange(1, 9))

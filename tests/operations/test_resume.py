@@ -13,14 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from wkdask.clusters import open_pool
 from wkdask.errors import LockedError, PlanRefusedError
 from wkdask.geometry import Mag
 from wkdask.images import find_images
 from wkdask.metadata import VoxelSize
 from wkdask.operations import Into, Running, Sampling, Storage, plan_convert
-from wkdask.plan import ThreadPool
-from wkdask.plan.execute import lease
-from wkdask.storage import WORK_FOLDER
+from wkdask.plan import Journal, Receipt, ThreadPool
+from wkdask.plan.execute import execute, lease
+from wkdask.storage import WORK_FOLDER, Location
 
 HERE = Path(__file__).parent
 
@@ -32,7 +33,8 @@ def plan(source, target, **options):
 
 
 def files(target):
-    found = (path for path in target.rglob("*") if path.is_file() and WORK_FOLDER not in path.parts)
+    folders = (path for path in target.iterdir() if path.name != WORK_FOLDER)  # from which a run deletes meanwhile
+    found = (path for top in folders for path in (top, *top.rglob("*")) if path.is_file())
     return {str(path.relative_to(target)): path.read_bytes() for path in found}
 
 
@@ -154,6 +156,74 @@ def test_other_jobs_may_go_on(make_stack, tmp_path):
     assert other.run().kept >= 2
     plan(source, tmp_path / "whole").run()
     assert files(tmp_path / "ds") == files(tmp_path / "whole")
+
+
+def test_a_plan_made_before_a_run_in_other_tiles_is_refused(make_stack, tmp_path, monkeypatch):
+    source, _ = make_stack((150, 90, 40))
+    one = plan(source, tmp_path / "ds")
+    monkeypatch.setattr("wkdask.operations.convert.TILE_BYTES", 1 << 14)
+    other = plan(source, tmp_path / "ds")
+    assert one.layout != other.layout
+    stopped(source, tmp_path / "ds", 2)
+    with pytest.raises(PlanRefusedError, match="Make the plan anew"):
+        one.run()
+    assert plan(source, tmp_path / "ds").run().kept >= 2
+
+
+def test_receipts_of_another_job_are_not_believed(make_stack, tmp_path):
+    source, _ = make_stack((40, 50, 40))
+    first = plan(source, tmp_path / "ds")
+    first.journal.write(Receipt(0, number) for number in range(first.stages[0].count))
+    stopped(source, tmp_path / "ds", 1)
+    plan(source, tmp_path / "ds").run()
+    plan(source, tmp_path / "whole").run()
+    assert files(tmp_path / "ds") == files(tmp_path / "whole")
+
+
+def test_a_finished_job_is_over_before_its_receipts_go(make_stack, tmp_path, monkeypatch):
+    source, _ = make_stack((20, 20, 20))
+    target = tmp_path / "ds"
+    seen = []
+    monkeypatch.setattr("wkdask.storage.location.notify", lambda event, url: event == "delete" and seen.append(url))
+    mine = plan(source, target)
+    mine.run()
+    assert seen.index(mine.journal.folder.url + "/plan.json") < len(seen) - 1 - seen[::-1].index(mine.journal.folder.url)
+
+
+def test_tasks_whose_worker_died_before_it_could_tell_are_done_again(make_stack, tmp_path):
+    class Twice(ThreadPool):
+        def submit(self, plan, batch):
+            return self._executor.submit(lambda: execute(plan, batch) and execute(plan, batch))
+
+    source, _ = make_stack((40, 50, 40))
+    report = plan(source, tmp_path / "ds").run(pool=Twice(2))
+    assert report.failed == 0
+    plan(source, tmp_path / "whole").run()
+    assert files(tmp_path / "ds") == files(tmp_path / "whole")
+
+
+def test_a_torn_line_costs_no_other(tmp_path):
+    journal = Journal(Location(tmp_path), "color")
+    journal.write([Receipt(0, 1)])
+    (name,) = (journal.folder / "journal").names()
+    (journal.folder / "journal" / name).append(b'{"stage":0,"num')
+    journal.write([Receipt(0, 2)])
+    assert [receipt.number for receipt in journal.read()] == [1, 2]
+
+
+def test_a_worker_that_is_killed_is_replaced(make_stack, tmp_path):
+    source, _ = make_stack((40, 50, 40))
+    pool = open_pool("processes", 1)
+    killed = []
+
+    def tell(plan, report, receipt):
+        if report.done == 3 and not killed:
+            killed.extend(pool._executor._processes)
+            os.kill(killed[0], signal.SIGKILL)
+
+    assert plan(source, tmp_path / "ds").run(pool=pool, progress=tell).failed == 0
+    plan(source, tmp_path / "whole").run()
+    assert killed and files(tmp_path / "ds") == files(tmp_path / "whole")
 
 
 def test_a_second_run_is_refused_and_told_who(make_stack, tmp_path):

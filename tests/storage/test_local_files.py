@@ -196,3 +196,13 @@ def test_a_short_write_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("os.write", lambda fd, data: real(fd, data[:3]))
     Location(str(tmp_path / "log")).append(b"0123456789")
     assert (tmp_path / "log").read_bytes() == b"0123456789"
+
+
+def test_names_are_taken_once_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")  # as exFAT does
+
+    monkeypatch.setattr(os, "link", refuse)
+    place = Location(str(tmp_path / "a"))
+    assert place.create(b"1") and not place.create(b"2")
+    assert place.read_bytes() == b"1" and os.listdir(tmp_path) == ["a"]

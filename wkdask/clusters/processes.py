@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
 import threading
 import time
 from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing.synchronize import Event
+from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 
 from wkdask.clusters.interrupts import held_back
@@ -23,12 +24,13 @@ _plan: list[Plan] = []
 """The plan of this worker process, sent once when it starts."""
 
 
-def _start(plan: Plan, stop: Event, parent: int) -> None:
+def _start(plan: Plan, stop: ctypes.c_bool, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C, and asks us to stop
     _plan[:] = [plan]
 
     def watch() -> None:
-        while not stop.wait(0.2):
+        while not stop.value:
+            time.sleep(0.2)
             if os.getppid() != parent:  # it was killed: nobody will ever take our results
                 os._exit(1)
         stopping.set()
@@ -49,14 +51,14 @@ class ProcessPool:
 
     def __enter__(self) -> ProcessPool:
         self._context = multiprocessing.get_context("spawn")
-        self._stop = self._context.Event()
+        self._stop = self._context.RawValue(ctypes.c_bool, False)  # an Event would wait for those who were killed waiting
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._executor is None:
             return
         if kind is not None:
-            self._stop.set()
+            self._stop.value = True
             workers = list((self._executor._processes or {}).values())  # Python 3.14 has kill_workers
             self._executor.shutdown(wait=False, cancel_futures=True)
             deadline = time.monotonic() + STOP_SECONDS
@@ -68,8 +70,12 @@ class ProcessPool:
         self._executor = None
 
     def submit(self, plan: Plan, batch: Batch) -> Future[tuple[Receipt, ...]]:
-        """Start a batch; the first ones start the processes."""
-        if self._executor is None:
-            self._executor = ProcessPoolExecutor(self.slots, self._context, _start, (plan, self._stop, os.getpid()))
+        """Start a batch; the first ones start the processes, as do those after a process was killed."""
         with held_back():
+            if self._executor is not None:
+                try:
+                    return self._executor.submit(_run, batch)
+                except BrokenProcessPool:
+                    self._executor.shutdown(wait=True)
+            self._executor = ProcessPoolExecutor(self.slots, self._context, _start, (plan, self._stop, os.getpid()))
             return self._executor.submit(_run, batch)

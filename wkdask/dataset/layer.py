@@ -98,7 +98,7 @@ class Layer:
     def _resizing(self) -> AbstractContextManager[None]:
         """Let those who resize the layer take turns, as its box and its arrays are several documents."""
         self.require_writable()
-        return exclusively(self._store.location / WORK_FOLDER, f"{self._store.location.url} {self._name} box")
+        return exclusively(self._store.location / WORK_FOLDER, f"{self._store.location.url}/{self._name} box")
 
     def _resize(self, box: BoundingBox) -> None:
         properties = self.properties.with_bounding_box((box.topleft, box.size))  # says what no layer can have

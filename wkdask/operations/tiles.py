@@ -14,6 +14,7 @@ from wkdask import kernels
 from wkdask.geometry.grid import Box, Index, Tiling
 from wkdask.operations.level import Level, path_below
 from wkdask.plan import FileRecord, Journal, Receipt, stop_if_asked
+from wkdask.plan.receipt import USED_UP
 
 PUT_CHUNKS = 8
 """Chunks along each axis that are encoded between two looks at whether the user wants to stop."""
@@ -130,7 +131,7 @@ class WriteTiles:
                 region = level.region(box)
             files += self._write(level, region, block, number)
         seconds = time.perf_counter() - start
-        out = sum(record.size for record in files)
+        out = sum(max(0, record.size) for record in files)
         return Receipt(stage, number, "done", tuple(files), seconds, self.source.bytes_read(box), out, low, high)
 
     def _write(self, level: Level, region: Box, block: Array, number: int) -> Iterator[FileRecord]:
@@ -139,6 +140,7 @@ class WriteTiles:
             unit = level.array.unit_location(index)
             place = unit if level.direct else level.part(self.journal, index, number)
             if not level.direct and unit.is_file():  # joined already, of the same parts
+                yield FileRecord(path_below(self.journal.target, place), USED_UP, 0, 0)
                 continue
             scratch = self.journal.scratch
             writer = level.array.unit(index, scratch) if level.direct else level.array.part(index, place, scratch)

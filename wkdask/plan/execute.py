@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from wkdask.errors import ConflictError, InputError, InterruptedRunError, StorageError, WkdaskError
+from wkdask.errors import ConflictError, DamagedError, InputError, InterruptedRunError, StorageError, WkdaskError
 from wkdask.plan.plan import Plan
 from wkdask.plan.receipt import Receipt, extremes
 from wkdask.plan.stage import Batch
@@ -43,7 +43,11 @@ def begin(plan: Plan) -> Begun:
     plan.setup.create()
     if not resumed:
         return Begun({})
-    receipts = {(r.stage, r.number): r for r in plan.journal.read() if r.stage < len(plan.stages)}
+    receipts: dict[tuple[int, int], Receipt] = {}
+    for receipt in plan.journal.read():
+        if receipt.stage < len(plan.stages):
+            key = receipt.stage, receipt.number
+            receipts[key] = max(receipt, receipts.get(key, receipt), key=_written_at)
     done, intact = _standing(plan, receipts)
     plan.setup.sweep(frozenset(intact))
     low, high = extremes(receipts[key] for key in done)
@@ -52,6 +56,10 @@ def begin(plan: Plan) -> Begun:
         by_stage[stage].add(number)
     read = sum(receipts[key].bytes_in for key in done)
     return Begun({stage: frozenset(numbers) for stage, numbers in by_stage.items()}, low, high, read)
+
+
+def _written_at(receipt: Receipt) -> int:
+    return max((record.mtime_ns for record in receipt.files), default=0)
 
 
 def _standing(plan: Plan, receipts: Mapping[tuple[int, int], Receipt]) -> tuple[list[tuple[int, int]], set[str]]:
@@ -92,9 +100,20 @@ def _attempt(plan: Plan, stage: int, number: int) -> Receipt:
         receipt = plan.stages[stage].operation.run(stage, number)
     except InterruptedRunError:
         raise
+    except DamagedError as error:
+        return _done_before(plan, stage, number) or _failed(stage, number, error, time.perf_counter() - start)
     except Exception as error:  # noqa: BLE001 - whatever a task does, the others go on
         return _failed(stage, number, error, time.perf_counter() - start)
     return receipt
+
+
+def _done_before(plan: Plan, stage: int, number: int) -> Receipt | None:
+    """Return the receipt of a task that used up its files, and is done again because its worker died before it could tell."""
+    operation = plan.stages[stage].operation
+    if not any(True for _ in operation.consumes(number)):
+        return None
+    earlier = (r for r in plan.journal.read() if (r.stage, r.number) == (stage, number))
+    return next((r for r in earlier if all(map(operation.is_intact, r.files))), None)
 
 
 def _journalled(plan: Plan, receipts: Iterable[Receipt]) -> tuple[Receipt, ...]:

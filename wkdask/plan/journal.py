@@ -76,6 +76,7 @@ class Journal:
         data = b"".join(r.to_line() for r in receipts if r.state == "done")
         if not data:
             return
+        data = b"\n" + data  # ends a line that a full disk tore
         folder = (self.folder / "journal").make_folder()
         if folder.is_local:
             (folder / f"{_writer_name()}.jsonl").append(data)
@@ -109,14 +110,21 @@ class Journal:
         Raises
         ------
         PlanRefusedError
-            Where another job for the same layer is unfinished; the message says how it differs.
+            Where another job for the same layer is unfinished; the message says how it differs. Where it is this job, but began
+            in other tiles after this plan was made, so that the numbers of its tasks mean others.
         """
         document = json.loads(json.dumps(document))
         found = self.document()
         if found is None:
+            self.folder.delete()  # what is left of a job that ended; its receipts say nothing of this one
             (self.folder / "plan.json").write_bytes(json.dumps(document, indent=1).encode())
             return False
         if found.get("fingerprint") == document["fingerprint"]:
+            if found.get("layout") != document["layout"]:
+                raise PlanRefusedError(
+                    f"{self.target} holds an unfinished run for layer '{self.key}' that began in other tiles after this plan "
+                    "was made. Make the plan anew: it will go on with those."
+                )
             return True
         differences = "; ".join(_differences(found.get("settings") or {}, document["settings"]))
         raise PlanRefusedError(
@@ -126,7 +134,8 @@ class Journal:
         )
 
     def remove(self) -> None:
-        """Delete the job, when all that it made is committed."""
+        """Delete the job, when all that it made is committed; first what says that it is under way."""
+        (self.folder / "plan.json").delete()
         self.folder.delete()
 
 

@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from wkdask.errors import UnitsFailedError
 from wkdask.formats import Written
 
+USED_UP = -1
+
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
     """A file that a task published: its path below the dataset, and what it must still be to count.
 
-    A size of 0 stands for a file that is not there because all its voxels are zero.
+    A size of 0 stands for a file that is not there because all its voxels are zero, `USED_UP` for one that was not written
+    because the task that would use it up is done.
     """
 
     path: str

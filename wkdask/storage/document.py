@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -20,10 +21,14 @@ _locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
 @contextmanager
 def exclusively(folder: Location, what: str) -> Iterator[None]:
-    """Let writers of one thing take turns: threads of this process, and processes where the folder is local."""
+    """Let writers of one thing take turns: threads of this process, and processes where the folder is local.
+
+    ``what`` is the URL of the thing, or such a one below the dataset.
+    """
     with _locks[what]:
         if folder.is_local:
-            name = hashlib.sha256(what.encode()).hexdigest()[:16]
+            below = os.path.relpath(what, folder.url)  # the same, by whatever links the dataset was reached
+            name = hashlib.sha256(below.encode()).hexdigest()[:16]
             folder.make_folder()
             with ExitStack() as stack:
                 with explained(folder, "written"):

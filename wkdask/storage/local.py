@@ -15,6 +15,8 @@ from wkdask.storage.events import notify
 from wkdask.storage.location import Location, Stat
 
 COPY_BYTES = 16 << 20
+NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""What file systems without hard links say, such as exFAT."""
 
 
 def _inherit_group(path: str, folder: str) -> None:
@@ -174,6 +176,19 @@ class LocalWriter:
             os.link(self._temporary, self._path)
         except FileExistsError:
             return False
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            return self._claim()
+        return True
+
+    def _claim(self) -> bool:
+        """Take the name by an empty file, and replace that: only for a moment is it not whole."""
+        try:
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except FileExistsError:
+            return False
+        os.replace(self._temporary, self._path)
         return True
 
 
