@@ -150,9 +150,11 @@ class MagView:
         absolute_box: BoundingBox | None,
     ) -> BoundingBox:
         """Return the mag-1 box of any of the ways to name one."""
-        whole = self._spatial_box()
         if absolute_box is not None:
             return absolute_box
+        if absolute is not None and size is not None:
+            return BoundingBox(Vec3Int(absolute), Vec3Int(size))
+        whole = self._spatial_box()
         if relative_box is not None:
             return relative_box.offset(whole.topleft)
         start = Vec3Int(absolute) if absolute is not None else Vec3Int(whole.topleft) + Vec3Int(relative or (0, 0, 0))

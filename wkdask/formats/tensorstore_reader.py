@@ -19,14 +19,26 @@ from wkdask.geometry.grid import Box
 from wkdask.storage import Location, Stat
 
 
+KEPT_BYTES = 64 << 20
+"""Decoded chunks and shard indexes that a process keeps, for all arrays together; checked against the file at each use."""
+
+
+@lru_cache(maxsize=1)
+def _keeping() -> Any:
+    return tensorstore.Context({"cache_pool": {"total_bytes_limit": KEPT_BYTES}})
+
+
 @lru_cache(maxsize=256)
-def _open(location: Location, driver: str, changed: Stat | None) -> Any:  # noqa: ARG001 - a rewritten document opens anew
+def _open(location: Location, driver: str, changed: Stat | None, keep: bool) -> Any:  # noqa: ARG001 - changed: open it anew
     spec = {"driver": driver, "kvstore": {"driver": "file", "path": location.url + "/"}}
-    return tensorstore.open(spec, open=True, read=True, write=False).result()
+    context = _keeping() if keep else None
+    return tensorstore.open(spec, open=True, read=True, write=False, context=context).result()
 
 
-def read_local(location: Location, driver: str, box: Box, spec: ArraySpec) -> np.ndarray[Any, Any]:
+def read_local(location: Location, driver: str, box: Box, spec: ArraySpec, *, keep: bool = True) -> np.ndarray[Any, Any]:
     """Read a box that lies within a local array, Fortran-ordered.
+
+    With ``keep``, decoded chunks are kept for a while: neighbouring cut-outs share many.
 
     Raises
     ------
@@ -38,7 +50,8 @@ def read_local(location: Location, driver: str, box: Box, spec: ArraySpec) -> np
     if not box.size:
         return np.zeros(box.shape, spec.dtype, order="F")
     try:
-        store = _open(location, driver, (location / "zarr.json").stat())
+        keep = keep and box.size * spec.itemsize <= KEPT_BYTES // 4  # a larger one would only drive all else out
+        store = _open(location, driver, (location / "zarr.json").stat(), keep)
         return np.asarray(store[box.slices].read(order="F").result())
     except (ValueError, OSError, LookupError, RuntimeError) as error:
         said = str(error)

@@ -102,12 +102,15 @@ class Zarr3Array:
         """Return the file of a unit."""
         return self.location / (self.layout.prefix + self.layout.separator.join(map(str, index)))
 
-    def read(self, box: Box) -> np.ndarray[Any, Any]:
-        """Read a box that lies within the array, in stored axes, Fortran-ordered."""
+    def read(self, box: Box, *, keep: bool = True) -> np.ndarray[Any, Any]:
+        """Read a box that lies within the array, in stored axes, Fortran-ordered.
+
+        ``keep`` says that its chunks may soon be wanted again, so that some memory is well spent on them.
+        """
         if self.location.is_local and (os.sep == "\\" or "\\" not in self.location.url):  # which tensorstore takes for a slash
             from wkdask.formats.tensorstore_reader import read_local
 
-            return read_local(self.location, "zarr3", box, self.spec)
+            return read_local(self.location, "zarr3", box, self.spec, keep=keep)
         self._require_ours("read from this kind of store")
         return read_box(self, box)
 

@@ -25,9 +25,9 @@ import numpy.typing as npt
 
 from wkdask.errors import InputError
 from wkdask.kernels import loader, reference
-from wkdask.kernels.loader import prepare
+from wkdask.kernels.loader import prepare, worth_compiling
 
-__all__ = ["MODES", "prepare", "reduce"]
+__all__ = ["MODES", "prepare", "reduce", "worth_compiling"]
 
 MODES = ("median", "mode", "max", "min", "nearest", "mean")
 

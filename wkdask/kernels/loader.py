@@ -12,11 +12,32 @@ import stat
 import tempfile
 import threading
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
 LARGE_BYTES = 256 << 20
 """From here on importing numba and compiling, 2 s or so, pays."""
+
+
+COMPILE_SECONDS = 4.0
+"""Processor seconds of numpy kernels from which on loading, and once compiling, numba's pays."""
+
+NUMPY_RATES = {
+    ("median", 2): 2.0e9,
+    ("median", 4): 0.9e9,
+    ("mode", 2): 1.0e9,
+    ("mode", 4): 0.4e9,
+    ("max", 2): 1.0e9,
+    ("max", 4): 1.0e9,
+    ("max", 8): 1.0e9,
+    ("min", 2): 1.0e9,
+    ("min", 4): 1.0e9,
+    ("min", 8): 1.0e9,
+}
+"""Bytes a second that numpy reduces on one core, by mode and voxels of a window; others are near `SLOW_RATE`."""
+
+SLOW_RATE = 0.06e9
 
 
 class _State:
@@ -51,6 +72,24 @@ def prepare(total_bytes: int) -> bool:
     """
     _State.large = total_bytes >= LARGE_BYTES or None
     return bool(_State.large)
+
+
+def worth_compiling(mode: str, work: Iterable[tuple[int, int]]) -> bool:
+    """Whether compiled kernels are worth what loading them takes.
+
+    Parameters
+    ----------
+    mode
+        One of `wkdask.kernels.MODES`.
+    work
+        Bytes to reduce, and voxels of a window, of each level of a pyramid.
+
+    Examples
+    --------
+    >>> worth_compiling("median", [(1 << 28, 4)]), worth_compiling("median", [(1 << 28, 8)])
+    (False, True)
+    """
+    return sum(size / NUMPY_RATES.get((mode, window), SLOW_RATE) for size, window in work) > COMPILE_SECONDS
 
 
 def compiled_for(block_bytes: int, large: bool | None = None) -> ModuleType | None:

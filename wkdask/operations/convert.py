@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +240,6 @@ def _levels(
         coarsest = sampling.coarsest or default_coarsest_mag((x, y, z))
         mags += calculate_mags_to_downsample(Mag(1), coarsest, voxel_size.to_nanometer(), mode)
     kernel = _kernel(sampling.interpolation, layer.category)
-    large = kernels.prepare(stack.bytes) or None
     levels: list[Level] = []
     for mag, finer in zip(mags, [Mag(1), *mags], strict=False):
         size = tuple(-(-n // m) for n, m in zip((x, y, z), mag.to_tuple(), strict=True))
@@ -250,8 +250,11 @@ def _levels(
         array = Zarr3Array(place / mag_name(mag), spec, Layout(sharded=chunk != shard))
         factor = (1, *(m // f for m, f in zip(mag.to_tuple(), finer.to_tuple(), strict=True)))
         box = Box((0,) * 4, channels + size)
-        levels.append(Level(f"{layer.name}/{mag_name(mag)}", array, box, factor, kernel, large))
-    return levels, [mag.to_tuple() for mag in mags]
+        levels.append(Level(f"{layer.name}/{mag_name(mag)}", array, box, factor, kernel))
+    bytes_of = [level.box.size * level.array.spec.itemsize for level in levels]
+    work = [(size, math.prod(level.factor)) for size, level in zip(bytes_of, levels[1:], strict=False)]
+    large = kernels.worth_compiling(kernel, work)
+    return [replace(level, large=large) for level in levels], [mag.to_tuple() for mag in mags]
 
 
 def _kernel(interpolation: str, category: str) -> str:

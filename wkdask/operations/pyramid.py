@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -59,7 +60,7 @@ class Reduced:
 
     def read(self, box: Box) -> Array:
         """Return a box of the coarser level."""
-        fine = read_mirrored(self.array.read, box.refined(self.factor), self.box)
+        fine = read_mirrored(partial(self.array.read, keep=False), box.refined(self.factor), self.box)
         return kernels.reduce(fine, self.factor, self.mode, axes=self.array.spec.axes, large=self.large)
 
     def bytes_read(self, box: Box) -> int:
