@@ -243,3 +243,16 @@ def test_defaults_are_those_of_the_reference(make_stack, tmp_path):
     assert set(document["dataLayers"][0]["defaultViewConfiguration"]) == {"min", "max"}
     receipts = json.loads((tmp_path / "ds" / WORK_FOLDER / "receipts" / source.name / "1.json").read_bytes())
     assert sorted(receipts["units"]) == ["c/0/0/0/0", "c/0/0/0/1"]
+
+
+def test_large_chunks_have_large_default_shards(make_stack, tmp_path, expected_pyramid):
+    source, volume = make_stack((70, 70, 70))
+    convert(source, tmp_path / "ds", storage=Storage((64, 64, 64))).run()
+    assert wk.Dataset.open(tmp_path / "ds").get_layer("color").get_mag(1).spec.unit == (1, 4096, 4096, 64)
+    check(tmp_path / "ds", volume, expected_pyramid)
+
+
+def test_memory_of_one_process_is_not_written_by_others(make_stack):
+    source, _ = make_stack((20, 20, 5))
+    with pytest.raises(PlanRefusedError, match="Use threads"):
+        convert(source, "memory://elsewhere/ds").run(pool=open_pool("processes", 2))

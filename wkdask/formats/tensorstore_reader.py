@@ -18,7 +18,6 @@ from wkdask.formats.spec import ArraySpec
 from wkdask.geometry.grid import Box
 from wkdask.storage import Location, Stat
 
-
 KEPT_BYTES = 64 << 20
 """Decoded chunks and shard indexes that a process keeps, for all arrays together; checked against the file at each use."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Index = tuple[int, ...]
 
@@ -88,11 +88,12 @@ class Tiling:
 
     over: Box
     shape: Index
+    cells: Box = field(init=False, repr=False, compare=False)
+    """The tiles' own coordinates: box // shape, rounded outwards."""
 
-    @property
-    def cells(self) -> Box:
-        """The tiles' own coordinates: box // shape, rounded outwards."""
-        return self.over.coarsened(self.shape) if self.over.size else Box(self.over.start, self.over.start)
+    def __post_init__(self) -> None:
+        cells = self.over.coarsened(self.shape) if self.over.size else Box(self.over.start, self.over.start)
+        object.__setattr__(self, "cells", cells)
 
     def __len__(self) -> int:
         return self.cells.size

@@ -87,7 +87,8 @@ class Storage:
     def shapes(self, size: Sequence[int], *, first: bool) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
         """Return chunk and shard of a magnification of this size; flat layers get flat ones."""
         chunk = self.chunk
-        shard = self.shard or (IMAGE_SHARD if first or size[2] <= IMAGE_SHARD[2] else MAG_SHARD)
+        usual = IMAGE_SHARD if first or size[2] <= IMAGE_SHARD[2] else MAG_SHARD
+        shard = self.shard or (max(usual[0], chunk[0]), max(usual[1], chunk[1]), max(usual[2], chunk[2]))
         if size[2] == 1 and first and self.shard is None and chunk == CHUNK:
             chunk, shard = (*chunk[:2], 1), (*shard[:2], 1)
         for what, shape in (("chunk", chunk), ("shard", shard)):

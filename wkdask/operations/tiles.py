@@ -131,7 +131,7 @@ class WriteTiles:
                 region = level.region(box)
             files += self._write(level, region, block, number)
         seconds = time.perf_counter() - start
-        out = sum(max(0, record.size) for record in files)
+        out = sum(max(0, record.size) for record in files if not record.path.endswith(".part"))  # joins count those
         return Receipt(stage, number, "done", tuple(files), seconds, self.source.bytes_read(box), out, low, high)
 
     def _write(self, level: Level, region: Box, block: Array, number: int) -> Iterator[FileRecord]:

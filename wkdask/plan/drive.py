@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Protocol
 
-from wkdask.errors import InterruptedRunError, WkdaskError
+from wkdask.errors import InterruptedRunError, PlanRefusedError, WkdaskError
 from wkdask.plan.execute import Begun, begin, execute, finish, lease
 from wkdask.plan.memory import used_bytes
 from wkdask.plan.plan import Plan
@@ -132,6 +132,8 @@ def run(plan: Plan, *, pool: Pool | None = None, memory_limit: int | None = None
         When the user stopped it; the next run goes on.
     """
     pool = pool or ThreadPool(plan.workers)
+    if plan.target.url.startswith("memory://") and pool.processes > 1:
+        raise PlanRefusedError(f"{plan.target} is the memory of this process, which others can not write. Use threads.")
     plan.setup.check()
     plan.check_memory(memory_limit, pool.slots, pool.processes)
     report = Report(plan.name, predicted_bytes=plan.predicted_bytes(pool.slots, pool.processes))

@@ -124,7 +124,7 @@ class Report:
             shown = "\n".join(f"  - {error}" for error in self.errors[:10])
             raise UnitsFailedError(
                 f"{self.failed} tasks failed, {self.skipped} that need them were skipped, {self.done + self.kept} are done.\n"
-                f"{shown}\nRun the same again: it tries just those."
+                f"{shown}\nRun the same again: it tries just those. Where the input must be mended first, begin anew."
             )
 
     def __str__(self) -> str:
