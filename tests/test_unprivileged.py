@@ -145,7 +145,7 @@ def test_compiled_kernels_as_nobody_without_a_home(shared):
     os.chown(shared, NOBODY, NOBODY)
     script = (
         "import sys, wkdask.kernels.loader as loader\n"
-        "loader.LARGE_BYTES = 1\n"
+        "loader.COMPILE_SECONDS = -1.0\n"
         "from wkdask.cli.app import run\n"
         "code = run()\n"
         "assert loader._State.compiled is not None\n"

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
 import wkdask as wk
+from wkdask.plan import Journal
+from wkdask.storage import Location
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
@@ -76,7 +77,7 @@ def until(condition, child, seconds=40.0):
 
 
 def finished(target):
-    return sum(path.read_bytes().count(b"\n") for path in Path(target).glob(".wkdask/jobs/em/journal/*.jsonl"))
+    return len({(receipt.stage, receipt.number) for receipt in Journal(Location.of(target), "em").read()})
 
 
 WHO_HEARS = [("threads", True), ("processes", True), ("processes", False), ("local", True), ("local", False)]
