@@ -159,3 +159,18 @@ def test_a_damaged_dataset(cli, convert, slices, tmp_path):
     place.write_bytes(place.read_bytes()[:100])
     for done in (cli("info", tmp_path / "ds"), convert(slices("b")[0], tmp_path / "ds", "--layer-name", "b")):
         assert str(place) in checked(done, 1)
+
+
+def test_ctrl_c_before_the_run(convert, slices, tmp_path, monkeypatch):
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("wkdask.images.find_images", stop)
+    done = convert(slices()[0], tmp_path / "ds", "--json")
+    assert checked(done, 130) == "Stopped. Run the same again to go on."
+    assert json.loads(done.out)["error"] == {
+        "type": "InterruptedRunError",
+        "message": "Stopped. Run the same again to go on.",
+        "exit_code": 130,
+    }
+    assert not (tmp_path / "ds").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import wkdask as wk
+from wkdask.storage import observe
 
 PROGRAM = Path(__file__).parent / "together.py"
 
@@ -57,3 +59,27 @@ def test_a_link_to_a_dataset_is_the_same_dataset(tmp_path):
             list(threads.map(write, range(8)))
         found = layer.get_mag(1).read()
         np.testing.assert_array_equal(found[0, ::16, 0, 0], np.arange(1, 9))
+
+
+def test_one_grows_while_another_does(tmp_path):
+    layer = wk.Dataset(tmp_path / "ds", (1, 1, 1)).add_layer("em", "color", bounding_box=wk.BoundingBox((0, 0, 0), (8, 8, 8)))
+    layer.add_mag(1, chunk_shape=16, shard_shape=32)
+    others = []
+
+    def grow():
+        other = wk.Dataset.open(tmp_path / "ds").get_layer("em").get_mag(1)
+        other.write(np.full((4, 4, 4), 2, "uint8"), absolute_offset=(0, 100, 0), allow_resize=True)
+
+    def meanwhile(event, url):
+        if event == "commit" and url.endswith("zarr.json") and not others:
+            others.append(threading.Thread(target=grow))
+            others[0].start()
+            others[0].join(1.0)  # it waits for us; were it not to, it would be done by now
+
+    with observe(meanwhile):
+        layer.get_mag(1).write(np.full((4, 4, 4), 1, "uint8"), absolute_offset=(100, 0, 0), allow_resize=True)
+    others[0].join()
+    assert layer.bounding_box.size == (104, 104, 8)
+    mag = layer.get_mag(1)
+    assert (mag.read(absolute_offset=(100, 0, 0), size=(4, 4, 4)) == 1).all()
+    assert (mag.read(absolute_offset=(0, 100, 0), size=(4, 4, 4)) == 2).all()
