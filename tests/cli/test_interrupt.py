@@ -42,9 +42,14 @@ def command(source, target, strategy):
     return [sys.executable, "-m", "wkdask", *words, "--distribution-strategy", strategy]
 
 
+def hear():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*words):
-    """Start a program in a group of its own, as a shell does."""
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    """Start a program in a group of its own, as a shell does, even where these tests run in the background."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(words, **pipes, text=True, start_new_session=True, preexec_fn=hear)  # noqa: PLW1509 - one thread here
 
 
 def family(child):

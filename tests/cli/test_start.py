@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -65,17 +66,19 @@ def test_as_a_module_and_as_a_program(program):
     assert program().code == 2
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion(program, shell):
-    done = program("--show-completion", shell)
+@pytest.mark.parametrize(
+    ("shell", "said"), [("bash", "complete -o"), ("zsh", "#compdef wkdask"), ("fish", "complete --command")]
+)
+def test_completion(program, shell, said):
+    named = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # else it is the shell that runs the tests
+    done = program("--show-completion", shell, env=named)
     assert (done.code, done.err) == (0, "")
-    assert "wkdask" in done.out
+    assert said in done.out
+    assert "_WKDASK_COMPLETE" in done.out
     assert "python" not in done.out
 
 
-def test_options_are_completed(monkeypatch):
-    import os
-
+def test_options_are_completed():
     words = {"_WKDASK_COMPLETE": "complete_bash", "COMP_WORDS": "wkdask convert --vox", "COMP_CWORD": "2"}
     command = [sys.executable, "-m", "wkdask"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **words})

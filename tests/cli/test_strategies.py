@@ -95,7 +95,8 @@ def test_ctrl_c_leaves_a_scheduler_of_others_alone(convert, slices, tmp_path, sc
     source, volume = slices("large", (200, 200, 64))
     words = ["convert", str(source), str(tmp_path / "ds"), "--voxel-size", "4,4,35", "--layer-name", "em", "--codec", "zstd:19"]
     words += ["--chunk-shape", "16", "--shard-shape", "32", "--progress", "none", "--distribution-strategy", scheduler]
-    child = subprocess.Popen([sys.executable, "-m", "wkdask", *words], stderr=subprocess.PIPE, text=True)
+    hear = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # where these tests run in the background
+    child = subprocess.Popen([sys.executable, "-m", "wkdask", *words], stderr=subprocess.PIPE, text=True, **hear)
     while not list((tmp_path / "ds").glob(".wkdask/jobs/em/journal/*")) and child.poll() is None:
         time.sleep(0.01)
     begun = time.monotonic()
