@@ -11,7 +11,7 @@ write    encoded chunks and indexes to files, and copying those that the plan wr
 
 Their sum is the roofline. Then the real command runs on the same input as a process with threads. From its processor seconds
 (user and system, of all its processes) start-up is taken off: what the same command takes for 64^3 voxels of the same kind;
-and, in jobs of 256 MiB and more, what loading the compiled kernels from their cache takes. What is left, over the sum, is the
+and, in jobs that use them, what loading the compiled kernels from their cache takes. What is left, over the sum, is the
 ratio: 1.25 is the aim, 1.5 the most. It is taken for each turn, roofline and command one after the other, as the processor's
 speed wanders; what is shown is the median. The flat command runs in each turn too, for the ratio of wall seconds of pyramid
 and flat (aim: at most 1.7).
@@ -48,7 +48,6 @@ from wkdask.formats.shard import shard_index
 from wkdask.geometry.grid import Box
 from wkdask.images import ImageStack, find_images
 from wkdask.images.picture import parsed
-from wkdask.kernels.loader import LARGE_BYTES
 from wkdask.metadata import VoxelSize
 from wkdask.operations import Into, Sampling, Storage, plan_convert
 from wkdask.operations.level import Level
@@ -239,12 +238,12 @@ def converted(job: str, source: Path, target: Path, codec: str, *more: str) -> R
 
 
 def startup(job: str, work: Path, codec: str, plan: Plan, runs: int) -> tuple[float, float]:
-    """Return the processor seconds of start-up, and of loading the compiled kernels where the job is large enough."""
+    """Return the processor seconds of start-up, and of loading the compiled kernels where the job uses them."""
     kind, arguments = JOBS[job]
     tiny = prepared(kind, (64, 64, 64), work)
     base = middle(converted(job, tiny, work / "out-tiny", codec).cpu for _ in range(runs))
     level = next(stage.operation for stage in plan.stages if isinstance(stage.operation, WriteTiles)).levels[0]
-    if plan.stages[0].operation.bytes_in < LARGE_BYTES or "--no-downsample" in arguments:
+    if not level.large or "--no-downsample" in arguments:
         return base, 0.0
     code = LOAD_KERNELS.format(dtype=level.array.spec.dtype, mode=level.mode)
     command = [wkdask()[0], "-c", code]

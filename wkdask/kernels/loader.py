@@ -20,7 +20,7 @@ LARGE_BYTES = 256 << 20
 """From here on importing numba and compiling, 2 s or so, pays."""
 
 
-COMPILE_SECONDS = 4.0
+COMPILE_SECONDS = 2.0
 """Processor seconds of numpy kernels from which on loading, and once compiling, numba's pays."""
 
 NUMPY_RATES = {
