@@ -149,3 +149,19 @@ def test_who_ignores_ctrl_c_stays_so(tmp_path, slices):
         os.killpg(child.pid, signal.SIGINT) if child.poll() is None and (tmp_path / "ds").exists() else None
     said = child.communicate(timeout=30)[1]
     assert child.returncode == 0, said
+
+
+def test_while_libraries_load():
+    """Inside a class body Python turns an interruption into an error of another kind."""
+    script = (
+        "import os, signal, sys\n"
+        "class Named:\n"
+        "    def __set_name__(self, owner, name): os.kill(os.getpid(), signal.SIGINT)\n"
+        "class Finder:\n"
+        "    def find_spec(name, *_): type('Owner', (), {'named': Named()}) if name == 'typer' else None\n"
+        "sys.meta_path.insert(0, Finder)\n"
+        "from wkdask.cli import main; main()"
+    )
+    child = start(sys.executable, "-c", script, "info", ".")
+    said = child.communicate(timeout=30)[1]
+    assert (child.returncode, said) == (130, "error: Stopped. Run the same again to go on.\n")
