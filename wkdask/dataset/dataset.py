@@ -247,7 +247,7 @@ class Dataset:
         if size is None:
             raise InputError("No voxel size was given. Give voxel_size=(x, y, z) in nanometer.")
         if str(data_format) != "zarr3":
-            raise InputError(f"Images are converted to zarr3; {data_format} is not available yet.")
+            raise InputError(f"The format {data_format!s} is not available yet. Use zarr3.")
         codec = compress if isinstance(compress, Codec) else Codec("zstd", 5) if compress else None
         return plan_convert(
             find_images(os.fspath(input_path), missing),

@@ -240,7 +240,9 @@ class MagView:
         if data.ndim != len(axes) or any(
             n != w for n, w, a in zip(data.shape, self.array.box.shape, axes, strict=True) if a not in "xyz"
         ):
-            raise InputError(f"The data has shape {data.shape}; expected the axes {axes}, in a box of {self.array.box.shape}.")
+            raise InputError(
+                f"The data has shape {data.shape}; expected the axes {axes}, or (x, y, z) where there is one channel. Reshape it."
+            )
         return data
 
     def to_dask(self, chunks: Any = "auto") -> dask.array.Array:
