@@ -241,7 +241,7 @@ class MagView:
             n != w for n, w, a in zip(data.shape, self.array.box.shape, axes, strict=True) if a not in "xyz"
         ):
             raise InputError(
-                f"The data has shape {data.shape}; expected the axes {axes}, or (x, y, z) where there is one channel. Reshape it."
+                f"The data has shape {data.shape}; expected the axes {axes}, or x, y, z of one channel. Reshape it."
             )
         return data
 
