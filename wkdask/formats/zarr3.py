@@ -261,7 +261,7 @@ def parse_document(data: bytes, where: str) -> tuple[ArraySpec, Layout]:
         document = json.loads(data)
         return _parse(document)
     except MetadataError as error:
-        raise MetadataError(f"{where}: {error}") from None
+        raise MetadataError(f"{where}: {error} Restore the file, or write the array again.") from None
     except (ValueError, RecursionError) as error:
         raise MetadataError(f"{where} is no JSON: {str(error)[:200]}. Restore the file.") from None
     except (KeyError, TypeError, AttributeError, IndexError) as error:
