@@ -22,7 +22,7 @@ CXYZ = ("c", "x", "y", "z")
 def expected(window: list[Any], mode: str, dtype: np.dtype[Any]) -> Any:
     """Say what a window, its voxels in scan order, becomes."""
     if mode == "mode":
-        counts = [sum(bool(v == w) for w in window) for v in window]
+        counts = [sum(i == j or bool(v == w) for j, w in enumerate(window)) for i, v in enumerate(window)]  # NaN: itself
         return window[counts.index(max(counts))]
     if dtype.kind == "f":
         function = {"median": np.median, "max": np.max, "min": np.min}.get(mode)
@@ -162,3 +162,12 @@ def test_wrong_values_are_refused() -> None:
     ):
         with pytest.raises(InputError):
             kernels.reduce(given_block, factor, mode)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_mode_counts_each_nan_once(large: bool) -> None:
+    for values, wanted in (([np.nan, 0.0], np.nan), ([0.0, np.nan], 0.0), ([np.nan, 5.0, 5.0, np.nan], 5.0)):
+        block = np.array(values, np.float32).reshape(1, 1, -1, 1)
+        factor = (1, 1, 2, 1) if len(values) == 2 else (1, 2, 2, 1)
+        block = block if len(values) == 2 else block.reshape(1, 2, 2, 1)
+        np.testing.assert_array_equal(kernels.reduce(block, factor, "mode", large=large).ravel(), [wanted])
