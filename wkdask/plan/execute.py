@@ -140,7 +140,7 @@ def _said(error: Exception) -> str:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether trying again may help: not for wrong or damaged input."""
+    """Whether trying again may help: not for wrong input, nor where memory does not suffice."""
     return isinstance(error, ConflictError) or not isinstance(error, InputError | MemoryError)
 
 
