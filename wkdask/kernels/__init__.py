@@ -25,9 +25,9 @@ import numpy.typing as npt
 
 from wkdask.errors import InputError
 from wkdask.kernels import loader, reference
-from wkdask.kernels.loader import prepare, worth_compiling
+from wkdask.kernels.loader import worth_compiling
 
-__all__ = ["MODES", "prepare", "reduce", "worth_compiling"]
+__all__ = ["MODES", "reduce", "worth_compiling"]
 
 MODES = ("median", "mode", "max", "min", "nearest", "mean")
 
@@ -55,7 +55,7 @@ def reduce(
     axes
         Names of the axes; by default ``("c", "x", "y", "z")`` of four, x, y and z of three, x and y of two.
     large
-        Whether to use the compiled kernels; by default as `prepare` said, or once this process has reduced much.
+        Whether to use the compiled kernels; by default once this process has reduced much.
 
     Returns
     -------

@@ -17,8 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 LARGE_BYTES = 256 << 20
-"""From here on importing numba and compiling, 2 s or so, pays."""
-
+"""A process whose callers do not say which kernels they want turns to numba when it has reduced this much."""
 
 COMPILE_SECONDS = 2.0
 """Processor seconds of numpy kernels from which on loading, and once compiling, numba's pays."""
@@ -44,34 +43,9 @@ class _State:
     """What this process has decided."""
 
     lock = threading.Lock()
-    large: bool | None = None
     seen = 0
     loaded = False
     compiled: ModuleType | None = None
-
-
-def prepare(total_bytes: int) -> bool:
-    """Choose the kernels for a run.
-
-    Without this call a process starts with numpy, and turns to numba when it has reduced as much as makes a job large.
-
-    Parameters
-    ----------
-    total_bytes
-        What the whole run will reduce.
-
-    Returns
-    -------
-    bool
-        Whether the run is large enough for compiled kernels.
-
-    Examples
-    --------
-    >>> prepare(10 << 20)
-    False
-    """
-    _State.large = total_bytes >= LARGE_BYTES or None
-    return bool(_State.large)
 
 
 def worth_compiling(mode: str, work: Iterable[tuple[int, int]]) -> bool:
@@ -100,11 +74,11 @@ def compiled_for(block_bytes: int, large: bool | None = None) -> ModuleType | No
     block_bytes
         Size of the block.
     large
-        The caller's own choice; by default what `prepare` said, and what this process has reduced so far.
+        The caller's own choice; by default numba from what this process has reduced `LARGE_BYTES` on.
     """
     if large is None:
         _State.seen += block_bytes
-        large = _State.large or _State.seen >= LARGE_BYTES
+        large = _State.seen >= LARGE_BYTES
     if not large:
         return None
     if not _State.loaded:
