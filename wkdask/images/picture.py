@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Protocol
 
 from wkdask.errors import StorageError
+from wkdask.images.byte_source import ByteSource, FileStatus, status
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,30 +43,77 @@ class Form:
 
 
 class Picture(Protocol):
-    """One parsed file: `pages` planes of one form.
+    """One parsed file: planes of one form, in the order of the axes that lie around them.
 
-    ``row_step`` is the number of rows that are decoded together: 1 where bytes are read as they lie, the height of a
-    strip or tile, or the height of the page.
+    A picture is a value without open files: it is read through any source that `opened` gives for its path, by several
+    threads at once.
     """
 
     @property
     def form(self) -> Form:
-        """Shape, channels and dtype of each page."""
+        """Shape, channels (the samples that lie together in a plane) and dtype of each plane."""
+
+    @property
+    def dims(self) -> tuple[tuple[str, int], ...]:
+        """Axes outside of the plane: names out of "t", "c", "z" and extents > 1, the slowest first; () for one plane."""
 
     @property
     def pages(self) -> int:
-        """How many planes the file holds."""
+        """How many planes the file holds: the product of `dims`."""
 
     @property
     def row_step(self) -> int:
-        """Rows that are decoded together."""
+        """Rows that are decoded together: 1 where bytes are read as they lie, else those of a strip, tile or plane."""
+
+    @property
+    def column_step(self) -> int:
+        """Columns that are decoded together: those of a tile, or the width."""
+
+    @property
+    def colour(self) -> str:
+        """What the samples of a plane are: "grey", "rgb", "rgba", or "samples" of no known meaning."""
+
+    @property
+    def voxel_size(self) -> tuple[float, float, float] | None:
+        """Edges (x, y, z) of a voxel in nanometer, where the file says all that is needed to know them."""
+
+    @property
+    def channel_colors(self) -> tuple[tuple[int, int, int], ...]:
+        """Red, green and blue (0 to 255) of each channel, or ()."""
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """A name for each channel, or ()."""
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know about the values."""
 
-    def read(self, descriptor: int, page: int, rows: tuple[int, int], out: NDArray[np.generic]) -> None:
-        """Fill ``out[y, x, c]`` with the rows ``rows[0] <= y < rows[1]`` of a page."""
+    @property
+    def decoded_bytes(self) -> int:
+        """Memory that decoding one plane takes at once where its rows can not be decoded alone; 0 where they can."""
+
+    def read(
+        self, source: ByteSource, page: int, rows: tuple[int, int], columns: tuple[int, int], out: NDArray[np.generic]
+    ) -> None:
+        """Fill ``out[y, x, c]`` with a window of a plane.
+
+        Parameters
+        ----------
+        source
+            The file, from `opened`.
+        page
+            Which plane, from 0.
+        rows, columns
+            First one and the one after the last, in voxels of the plane.
+        out
+            C-ordered, native byte order, shape (rows, columns, channels) of the window.
+
+        Raises
+        ------
+        CorruptImageError
+            If the data can not be decoded.
+        """
 
 
 _parsed: dict[str, tuple[int, int, Picture]] = {}
@@ -84,15 +131,15 @@ def extension_of(name: str) -> str:
     return PurePath(name).suffix.lower().removeprefix(".")
 
 
-def parsed(path: str, stat: os.stat_result | None = None) -> Picture:
+def parsed(path: str, known: FileStatus | None = None) -> Picture:
     """Return the description of a file, parsed at most once in this process while the file does not change.
 
     Parameters
     ----------
     path
-        The file.
-    stat
-        Its status, where the caller knows it already.
+        The file, or a member of a zip file (`byte_source.opened` tells how to spell it).
+    known
+        Its status, where the caller knows it already: from `os.stat`, `byte_source.status` or an open source's `status`.
 
     Returns
     -------
@@ -107,19 +154,20 @@ def parsed(path: str, stat: os.stat_result | None = None) -> Picture:
         If the file is gone, or the disk fails.
     """
     try:
-        stat = stat or os.stat(path)
+        now = known or status(path)
     except OSError as error:
         raise StorageError(f"'{path}' can not be read: {error}. Put the file back, then run again.") from error
-    known = _parsed.get(path)
-    if known is not None and known[:2] == (stat.st_size, stat.st_mtime_ns):
-        return known[2]
+    stamp = now.st_size, now.st_mtime_ns
+    remembered = _parsed.get(path)
+    if remembered is not None and remembered[:2] == stamp:
+        return remembered[2]
     try:
-        picture = _parse(path, stat.st_size)
+        picture = _parse(path, now.st_size)
     except StorageError:
         raise
     except OSError as error:
         raise StorageError(f"'{path}' can not be read: {error}. Allow reading it, or leave it out.") from error
-    _parsed[path] = (stat.st_size, stat.st_mtime_ns, picture)
+    _parsed[path] = (*stamp, picture)
     return picture
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,8 @@ from wkdask.images.picture import LARGEST_RATIO, Form
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
+
+    from wkdask.images.byte_source import ByteSource
 
 MODES = {"L": (1, "uint8"), "RGB": (3, "uint8"), "I;16": (1, "uint16")}
 WITH_ALPHA = ("LA", "RGBA", "PA", "La", "RGBa")
@@ -31,12 +32,48 @@ class PillowPicture:
         """Rows that are decoded together: all."""
         return self.form.height
 
-    def read(self, descriptor: int, page: int, rows: tuple[int, int], out: NDArray[Any]) -> None:
-        """Fill ``out[y, x, c]`` with the rows ``rows[0] <= y < rows[1]``."""
+    @property
+    def dims(self) -> tuple[tuple[str, int], ...]:
+        """No axes lie outside of the one plane."""
+        return ()
+
+    @property
+    def column_step(self) -> int:
+        """Columns that are decoded together: all."""
+        return self.form.width
+
+    @property
+    def colour(self) -> str:
+        """What the samples of a plane are."""
+        return "rgb" if self.form.channels == 3 else "grey"
+
+    @property
+    def voxel_size(self) -> tuple[float, float, float] | None:
+        """Pictures know no voxel size."""
+        return None
+
+    @property
+    def channel_colors(self) -> tuple[tuple[int, int, int], ...]:
+        """Pictures know no colours of channels."""
+        return ()
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Pictures know no names of channels."""
+        return ()
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Memory that decoding takes at once: all of the picture."""
+        form = self.form
+        return form.height * form.width * form.channels * (2 if form.dtype == "uint16" else 1)
+
+    def read(self, source: ByteSource, page: int, rows: tuple[int, int], columns: tuple[int, int], out: NDArray[Any]) -> None:
+        """Fill ``out[y, x, c]`` with a window of the picture."""
         import numpy as np
 
         del page
-        with os.fdopen(os.dup(descriptor), "rb") as file:
+        with source.file() as file:
             image = _opened(self.path, file)
             try:
                 pixels = np.asarray(image.convert(_shown_mode(image)) if image.mode == "P" else image)
@@ -44,7 +81,9 @@ class PillowPicture:
                 raise CorruptImageError(
                     f"Page 0 of '{self.path}' can not be decoded: {error}. Write the file anew, or leave it out."
                 ) from error
-        out[...] = pixels.reshape(self.form.height, self.form.width, self.form.channels)[rows[0] : rows[1]]
+        out[...] = pixels.reshape(self.form.height, self.form.width, self.form.channels)[
+            rows[0] : rows[1], columns[0] : columns[1]
+        ]
 
 
 def parse_with_pillow(path: str, size: int) -> PillowPicture:

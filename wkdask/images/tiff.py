@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tifffile import TiffFile, TiffPage, TiffPageSeries
 
+    from wkdask.images.byte_source import ByteSource
+
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64")
 PLANE_AXES = {"YX": 1, "YXS": 3, "SYX": 3}
 STACK_LETTERS = "ZQI"  # z, unknown, and a sequence of images
@@ -50,14 +52,56 @@ class TiffPicture:
         return len(self.offsets)
 
     @property
+    def dims(self) -> tuple[tuple[str, int], ...]:
+        """Axes outside of the plane."""
+        return (("z", self.pages),) if self.pages > 1 else ()
+
+    @property
     def row_step(self) -> int:
         """Rows that are decoded together."""
         return self.layout.row_step
 
-    def read(self, descriptor: int, page: int, rows: tuple[int, int], out: NDArray[Any]) -> None:
-        """Fill ``out[y, x, c]`` with the rows ``rows[0] <= y < rows[1]`` of a page."""
+    @property
+    def column_step(self) -> int:
+        """Columns that are decoded together."""
+        return self.layout.segment[1] if self.layout.tiled else self.form.width
+
+    @property
+    def colour(self) -> str:
+        """What the samples of a plane are."""
+        return "rgb" if self.form.channels == 3 else "grey"
+
+    @property
+    def voxel_size(self) -> tuple[float, float, float] | None:
+        """Edges (x, y, z) of a voxel in nanometer."""
+        return None
+
+    @property
+    def channel_colors(self) -> tuple[tuple[int, int, int], ...]:
+        """Red, green and blue of each channel."""
+        return ()
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """A name for each channel."""
+        return ()
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Memory that decoding one plane takes at once where its rows can not be decoded alone."""
+        form = self.form
+        alone = self.row_step < form.height or self.layout.raw
+        return 0 if alone else form.height * form.width * form.channels * np.dtype(form.dtype).itemsize
+
+    def read(self, source: ByteSource, page: int, rows: tuple[int, int], columns: tuple[int, int], out: NDArray[Any]) -> None:
+        """Fill ``out[y, x, c]`` with a window of a page."""
         try:
-            read_page(self, descriptor, page, rows, out)
+            if columns == (0, self.form.width):
+                read_page(self, source, page, rows, out)
+                return
+            whole = np.empty((rows[1] - rows[0], self.form.width, self.form.channels), self.form.dtype)
+            read_page(self, source, page, rows, whole)
+            out[...] = whole[:, columns[0] : columns[1]]
         except (OSError, MemoryError):
             raise
         except Exception as error:

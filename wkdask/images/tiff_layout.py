@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wkdask.images.byte_source import read_bytes, read_into
+from wkdask.images.byte_source import ByteSource, read_bytes, read_into
 from wkdask.images.picture import Form
 
 if TYPE_CHECKING:
@@ -73,14 +73,14 @@ class TiffLayout:
             raise ValueError("its strips or tiles have fewer bytes than their rows need")
 
 
-def read_page(picture: TiffPicture, descriptor: int, page: int, rows: tuple[int, int], out: NDArray[Any]) -> None:
+def read_page(picture: TiffPicture, source: ByteSource, page: int, rows: tuple[int, int], out: NDArray[Any]) -> None:
     """Fill ``out[y, x, c]`` with the rows ``rows[0] <= y < rows[1]`` of a page.
 
     Parameters
     ----------
     picture
         The parsed file.
-    descriptor
+    source
         The file, open for reading.
     page
         Which page.
@@ -91,17 +91,17 @@ def read_page(picture: TiffPicture, descriptor: int, page: int, rows: tuple[int,
     """
     layout = picture.layout
     if not layout.raw:
-        _read_encoded(picture, descriptor, page, rows, out)
+        _read_encoded(picture, source, page, rows, out)
         return
     if layout.tiled or layout.planar:
-        _read_raw_pieces(picture, descriptor, page, rows, out)
+        _read_raw_pieces(picture, source, page, rows, out)
     else:
-        _read_raw_strips(picture, descriptor, page, rows, out)
+        _read_raw_strips(picture, source, page, rows, out)
     if layout.swapped:
         out.byteswap(inplace=True)
 
 
-def _read_raw_strips(picture: TiffPicture, descriptor: int, page: int, rows: tuple[int, int], out: NDArray[Any]) -> None:
+def _read_raw_strips(picture: TiffPicture, source: ByteSource, page: int, rows: tuple[int, int], out: NDArray[Any]) -> None:
     """Read bytes straight into the result, neighbouring strips by one call."""
     layout, offsets = picture.layout, picture.offsets[page]
     height, row_bytes = layout.segment[0], layout.row_bytes
@@ -113,11 +113,11 @@ def _read_raw_strips(picture: TiffPicture, descriptor: int, page: int, rows: tup
         offset = int(offsets[strip]) + (first - strip * height) * row_bytes
         if offset != place + (done - begin):
             if done > begin:
-                read_into(descriptor, target[begin:done], place)
+                read_into(source, target[begin:done], place)
             begin, place = done, offset
         done += (last - first) * row_bytes
     if done > begin:
-        read_into(descriptor, target[begin:done], place)
+        read_into(source, target[begin:done], place)
 
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:
@@ -135,12 +135,12 @@ def _pieces(layout: TiffLayout, rows: tuple[int, int]) -> Iterator[tuple[int, in
                 yield (channel * down + row) * across + column, channel, row * height, column * width
 
 
-def _read_raw_pieces(picture: TiffPicture, descriptor: int, page: int, rows: tuple[int, int], out: NDArray[Any]) -> None:
+def _read_raw_pieces(picture: TiffPicture, source: ByteSource, page: int, rows: tuple[int, int], out: NDArray[Any]) -> None:
     layout = picture.layout
     for segment, channel, y, x in _pieces(layout, rows):
         first, last = max(rows[0], y), min(rows[1], y + layout.segment[0], layout.form.height)
         offset = int(picture.offsets[page, segment]) + (first - y) * layout.row_bytes
-        data = read_bytes(descriptor, offset, (last - first) * layout.row_bytes)
+        data = read_bytes(source, offset, (last - first) * layout.row_bytes)
         block = np.frombuffer(data, out.dtype).reshape(last - first, layout.segment[1], layout.samples)
         _place(layout, block, (first - rows[0], x, channel), out)
 
@@ -154,14 +154,14 @@ def _place(layout: TiffLayout, block: NDArray[Any], at: tuple[int, int, int], ou
         target[...] = block[:, : target.shape[1]]
 
 
-def _read_encoded(picture: TiffPicture, descriptor: int, page: int, rows: tuple[int, int], out: NDArray[Any]) -> None:
+def _read_encoded(picture: TiffPicture, source: ByteSource, page: int, rows: tuple[int, int], out: NDArray[Any]) -> None:
     layout = picture.layout
     whole_rows = layout.plain_deflate and not layout.tiled and not layout.planar
     for segment, channel, y, x in _pieces(layout, rows):
         height = min(layout.segment[0], layout.form.height - y)
         first, last = max(rows[0], y), min(rows[1], y + height)
         count = int(picture.counts[page, segment])
-        data = read_bytes(descriptor, int(picture.offsets[page, segment]), count) if count else None
+        data = read_bytes(source, int(picture.offsets[page, segment]), count) if count else None
         if whole_rows and data is not None and last - first == height:
             target = out[first - rows[0] : last - rows[0]]
             inflate(data, _bytes_of(target))
