@@ -340,6 +340,11 @@ class Dataset:
         cls.plan_from_images(**options).run(memory_limit=memory_limit)
         return cls.open(output_path)
 
+    def _repr_html_(self) -> str:
+        from wkdask.dataset.html import dataset_html
+
+        return dataset_html(self)
+
     def __repr__(self) -> str:
         properties = self._store.properties
         lines = [f"<Dataset '{properties.name}' at {self.path}, voxels of {properties.voxel_size}"]

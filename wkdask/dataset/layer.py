@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from types import MappingProxyType
@@ -12,10 +13,11 @@ import numpy as np
 from wkdask.arrays import MagArray
 from wkdask.arrays.opening import open_mag_array
 from wkdask.dataset.mag_view import MagView
+from wkdask.dataset.resolution import ROUNDING, ResolutionLike, choose_mag, parse_resolution
 from wkdask.dataset.store import DatasetStore
 from wkdask.errors import InputError, MagExistsError, ReadOnlyError
 from wkdask.formats import ArraySpec, Codec, find_format
-from wkdask.geometry import BoundingBox, Mag, MagLike, Vec3Int, Vec3IntLike
+from wkdask.geometry import BoundingBox, Mag, MagLike, Vec3Float, Vec3Int, Vec3IntLike
 from wkdask.metadata import DataFormat, LayerProperties, MagProperties, Properties
 from wkdask.operations import Storage
 from wkdask.storage import WORK_FOLDER, Location
@@ -60,6 +62,16 @@ class Layer:
     def data_format(self) -> DataFormat:
         """How its voxels are stored."""
         return self.properties.data_format
+
+    @property
+    def voxel_size(self) -> Vec3Float:
+        """Edges of a mag-1 voxel along x, y, z in nanometer."""
+        return Vec3Float(*self._store.properties.voxel_size.to_nanometer())
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the dataset lies on a local disk."""
+        return self._store.location.is_local
 
     @property
     def read_only(self) -> bool:
@@ -136,6 +148,48 @@ class Layer:
         mags = self.mags
         return mags[next(iter(mags))] if mags else self.get_mag(1)
 
+    def at(self, resolution: ResolutionLike) -> MagView:
+        """Return the magnification for work at a physical resolution: the coarsest one whose voxels are small enough.
+
+        Small enough means that no edge is longer than asked for. An axis along which the layer's best voxels are longer does
+        not count, as no magnification could do better: voxels of 4 x 4 x 35 nm are good for 32 nm along x and y. The coarsest
+        magnification is the one of fewest voxels. Where all edges of the layer's best voxels are longer than asked for, the
+        finest magnification is returned, with a warning.
+
+        Parameters
+        ----------
+        resolution
+            Nanometer, whatever the dataset's unit: a number for all three axes, or three for x, y, z. Or text with a unit:
+            ``"32 nm"``, ``"0.1 µm"``, ``"8 x 8 x 35 nm"``.
+
+        Raises
+        ------
+        InputError
+            Where this is no resolution.
+        MagNotFoundError
+            Where the layer has no magnifications.
+
+        Examples
+        --------
+        >>> from wkdask import Dataset
+        >>> layer = Dataset.open("brain").get_layer("color")  # 1, 2-2-1 and 4-4-1 of voxels of 4 x 4 x 35 nm
+        >>> layer.at(8).voxel_size
+        Vec3Float(8.0, 8.0, 35.0)
+        >>> [layer.at(r).name for r in (15.9, "0.1 µm", (100, 4, 100))]
+        ['2-2-1', '4-4-1', '1']
+        """
+        wanted = parse_resolution(resolution)
+        self.get_finest_mag()  # says where there is none
+        edges = {mag: view.voxel_size for mag, view in self.mags.items()}
+        chosen = choose_mag(edges, wanted)
+        if all(edge > asked * ROUNDING for edge, asked in zip(edges[chosen], wanted, strict=True)):
+            warnings.warn(
+                f"Layer '{self._name}' has no voxels as small as {wanted.to_tuple()} nm; "
+                f"this is its finest mag {chosen}, of {edges[chosen].to_tuple()} nm.",
+                stacklevel=2,
+            )
+        return self.get_mag(chosen)
+
     def open_array(self, mag: Mag) -> MagArray:
         """Open the array of a magnification."""
         return open_mag_array(self._store.location, self._store.properties, self.properties, mag.to_tuple())
@@ -194,6 +248,11 @@ class Layer:
         from wkdask.arrays.xarray_view import pyramid_to_datatree
 
         return pyramid_to_datatree({mag.name: mag.array for mag in self.mags.values()}, self._name)
+
+    def _repr_html_(self) -> str:
+        from wkdask.dataset.html import layer_html
+
+        return layer_html(self)
 
     def __repr__(self) -> str:
         layer, box = self.properties, self.bounding_box

@@ -9,7 +9,7 @@ import numpy as np
 from wkdask.arrays import MagArray
 from wkdask.errors import InputError
 from wkdask.formats import ArraySpec
-from wkdask.geometry import BoundingBox, Mag, NDBoundingBox, Vec3Int, Vec3IntLike
+from wkdask.geometry import BoundingBox, Mag, NDBoundingBox, Vec3Float, Vec3Int, Vec3IntLike
 from wkdask.geometry.grid import Box
 from wkdask.plan import format_bytes
 
@@ -69,6 +69,11 @@ class MagView:
     def bounding_box(self) -> BoundingBox | NDBoundingBox:
         """The layer's box, rounded outwards to whole voxels of this mag; in mag-1 voxels."""
         return self._layer.bounding_box.align_with_mag(self._mag, ceil=True)
+
+    @property
+    def voxel_size(self) -> Vec3Float:
+        """Edges of a voxel of this mag along x, y, z in nanometer."""
+        return Vec3Float(*(n * edge for n, edge in zip(self._mag, self._layer.voxel_size, strict=True)))
 
     @property
     def spec(self) -> ArraySpec:
@@ -277,6 +282,11 @@ class MagView:
         handle = self.array.handle
         stats = (handle.unit_location(index).stat() for index in handle.written_units())
         return sum(stat.size for stat in stats if stat)
+
+    def _repr_html_(self) -> str:
+        from wkdask.dataset.html import mag_view_html
+
+        return mag_view_html(self)
 
     def __repr__(self) -> str:
         spec = self.spec

@@ -192,6 +192,11 @@ class Plan:
     def __repr__(self) -> str:
         return f"<Plan: {self.name}, {self.tasks} tasks, {format_bytes(self.bytes_in)} of voxels>"
 
+    def _repr_html_(self) -> str:
+        from wkdask.plan.html import plan_html
+
+        return plan_html(self)
+
     def run(self, **options: Any) -> Report:
         """Run the plan here; see `wkdask.plan.drive.run` for pools, limits and progress."""
         from wkdask.plan.drive import run
