@@ -24,8 +24,8 @@ CHUNK_VOXELS = 1 << 16
 PERCENTILES = (0.1, 99.9)
 NO_WINDOW = (math.inf, -math.inf)
 """The window of no voxels at all."""
-WIDE = 1e290
-"""Windows as wide as this are reckoned with at a smaller scale, as float64 would overflow."""
+WIDE, SMALL = 1e290, 2.0**-100
+"""Where windows are that wide, all is reckoned with at a small scale, as float64 would overflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +106,14 @@ class ValueMap:
         """Whether any voxel may come out as something else."""
         return self.invert or self.per_slice or self.window is not None or self.source != self.target
 
+    @np.errstate(over="ignore", invalid="ignore")  # float64 too large for float32, and signalling NaNs
     def apply(self, block: Array, windows: Sequence[Window] | None = None) -> Array:
         """Return a block's voxels as they are in the target.
 
         Parameters
         ----------
         block
-            Voxels of the source's dtype, of any shape; z is the last axis where slices matter.
+            Voxels of the source's dtype, of any shape; where slices matter, z is the first axis, as in stacks of images.
         windows
             For `per_slice` alone: one for each slice of the block, from `slice_windows` of the whole slices. Without, the
             block's own are taken, which is right only for a block of whole slices.
@@ -129,8 +130,8 @@ class ValueMap:
 
         Examples
         --------
-        >>> ValueMap("int16", "uint8", per_slice=True).apply(np.array([[0, -5], [10, 5]], "int16")).tolist()
-        [[0, 0], [255, 255]]
+        >>> ValueMap("int16", "uint8", per_slice=True).apply(np.array([[0, 10], [-5, 5]], "int16")).tolist()
+        [[0, 255], [0, 255]]
         """
         if block.dtype != np.dtype(self.source):
             raise InputError(f"The block holds {block.dtype}, this map is for {self.source}. Plan one for {block.dtype}.")
@@ -143,10 +144,11 @@ class ValueMap:
             _fill(block, out, self._function(self.window, block.size))
             return out
         windows = slice_windows(block) if windows is None else windows
-        if len(windows) != block.shape[-1]:
-            raise InputError(f"There are {len(windows)} windows for {block.shape[-1]} slices. Give one for each.")
+        if len(windows) != len(block):
+            raise InputError(f"There are {len(windows)} windows for {len(block)} slices. Give one for each.")
         for z, window in enumerate(windows):
-            _fill(block[..., z], out[..., z], self._function(window, block[..., z].size))
+            one = slice(z, z + 1)
+            _fill(block[one], out[one], self._function(window, block[one].size))
         return out
 
     def _function(self, window: Window | None, voxels: int) -> Callable[[Array, Array], None]:
@@ -166,8 +168,7 @@ class ValueMap:
     def _cast(self, values: Array, out: Array) -> None:
         if self.invert:
             values = -values if values.dtype.kind == "f" else ~values
-        with np.errstate(over="ignore", invalid="ignore"):
-            out[...] = values
+        out[...] = values
 
 
 def _fill(block: Array, out: Array, function: Callable[[Array, Array], None]) -> None:
@@ -195,11 +196,11 @@ def _rescale(values: Array, out: Array, window: Window, invert: bool) -> None:
     if not -math.inf < low < high < math.inf:
         out[...] = least
         return
-    wide = values.dtype.kind == "f" and float(high) - float(low) > WIDE
-    scale = 2.0**-100 if wide else 1.0
-    new = _above(values, low, high, scale)
+    if float(high) - float(low) > WIDE:
+        values, low, high = values * np.float64(SMALL), low * SMALL, high * SMALL
+    new = _above(values, low, high)
     new *= greatest - least
-    new /= high * scale - low * scale if wide else float(high - low)
+    new /= float(high - low)
     if out.dtype.kind != "f":
         np.rint(new, out=new)
     if invert:
@@ -210,7 +211,7 @@ def _rescale(values: Array, out: Array, window: Window, invert: bool) -> None:
     out[...] = new
 
 
-def _above(values: Array, low: float, high: float, scale: float) -> npt.NDArray[np.float64]:
+def _above(values: Array, low: float, high: float) -> npt.NDArray[np.float64]:
     """Return how far values are above the window's lower end, those outside taken to its nearer end."""
     if values.dtype.itemsize == 8 and values.dtype.kind in "iu" and isinstance(low, int) and isinstance(high, int):
         bounds = np.iinfo(values.dtype)
@@ -219,9 +220,7 @@ def _above(values: Array, low: float, high: float, scale: float) -> npt.NDArray[
             return np.asarray(inside - np.uint64(low % 2**64), np.float64)
     new = values.astype(np.float64)
     np.clip(new, low, high, out=new)
-    if scale != 1:
-        new *= scale
-    new -= low * scale
+    new -= low
     return new
 
 
@@ -233,14 +232,14 @@ def _range(dtype: np.dtype[Any]) -> tuple[float, float]:
 
 
 def slice_windows(block: Array) -> list[Window]:
-    """Return the least and the greatest finite value of each slice along the last axis, all channels together.
+    """Return the least and the greatest finite value of each slice along the first axis, all channels together.
 
     Where slices are read in tiles, the least of the lower ends and the greatest of the upper ones are those of the slice.
 
     Parameters
     ----------
     block
-        Voxels, of any shape; z is the last axis.
+        Voxels, of any shape; z is the first axis.
 
     Returns
     -------
@@ -249,10 +248,10 @@ def slice_windows(block: Array) -> list[Window]:
 
     Examples
     --------
-    >>> slice_windows(np.array([[1, 7], [3, 5]]))
+    >>> slice_windows(np.array([[1, 3], [7, 5]]))
     [(1, 3), (5, 7)]
     """
-    return [_extent(block[..., z]) for z in range(block.shape[-1])]
+    return [_extent(block[z : z + 1]) for z in range(len(block))]
 
 
 def _extent(plane: Array) -> Window:
