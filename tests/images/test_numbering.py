@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +18,10 @@ from wkdask.images.numbering import (
     unpacked_plan,
     varying_numbers,
 )
+
+
+def placed(names: list[str], missing: str | None) -> tuple[Any, tuple[str, ...]]:
+    return place_slices(names, missing, varying_numbers(names))
 
 
 @pytest.mark.parametrize(
@@ -36,28 +42,28 @@ def test_the_varying_number(names: list[str], expected: list[int] | None) -> Non
 
 def test_many_gaps_are_named_shortly() -> None:
     with pytest.raises(InputError, match=r"'s1\.tif' to 's99\.tif' leave gaps: 2, 3, 4, 5, 6 and 91 more are missing.*zeros"):
-        place_slices(["s1.tif", "s98.tif", "s99.tif"], None)
+        placed(["s1.tif", "s98.tif", "s99.tif"], None)
     with pytest.raises(InputError, match="gaps: 412 is missing"):
-        place_slices(["slice_0411", "slice_0413"], None)
+        placed(["slice_0411", "slice_0413"], None)
 
 
 def test_doubles_are_refused_whatever_is_missing() -> None:
-    for missing in (None, "zeros", "repeat", "ignore"):
+    for missing in (None, "zeros", "repeat", "close"):
         with pytest.raises(InputError, match="same number 1"):
-            place_slices(natural_order(["s01.tif", "s1.tif", "s2.tif"]), missing)
+            placed(natural_order(["s01.tif", "s1.tif", "s2.tif"]), missing)
 
 
 def test_time_stamps_do_not_become_billions_of_planes() -> None:
     with pytest.raises(InputError, match="too many to be filled"):
-        place_slices(["s20260101.tif", "s20270101.tif"], "zeros")
+        placed(["s20260101.tif", "s20270101.tif"], "zeros")
 
 
 @given(st.sets(st.integers(0, 40), min_size=2), st.booleans())
 def test_filled_plans(numbers: set[int], padded: bool) -> None:
     names = natural_order([f"a_{number:03}.tif" if padded else f"a_{number}.tif" for number in numbers])
     first, last = min(numbers), max(numbers)
-    zeros, _ = place_slices(names, "zeros")
-    repeat, _ = place_slices(names, "repeat")
+    zeros, _ = placed(names, "zeros")
+    repeat, _ = placed(names, "repeat")
     assert [names[i] for i in zeros if i >= 0] == names
     assert [z + first for z, i in enumerate(zeros) if i < 0] == sorted(set(range(first, last + 1)) - numbers)
     assert list(repeat) == [sum(number <= z for number in numbers) - 1 for z in range(first, last + 1)]

@@ -1,14 +1,18 @@
-"""Readers of foreign images: a file or folder becomes one stack of planes that is read by rows.
+"""Readers of foreign images: what a lab calls a stack becomes layers that are read by windows.
 
-    >>> from wkdask.images import find_images
+    >>> from wkdask.images import find_images, find_layers
     >>> stack = find_images("em/")
     >>> block = stack.read(0, 16, 0, 48)
+    >>> [layer.name for layer in find_layers("em/*.tif")]
+    ['em']
 
 Importing this package loads neither tifffile nor pillow; the first file of a kind does.
 """
 
 from __future__ import annotations
 
-from wkdask.images.stack import ImageStack, find_images
+from wkdask.images.find import FoundLayer, find_images, find_layers
+from wkdask.images.selection import ConversionLayerMapping, Selection
+from wkdask.images.stack import ImageStack
 
-__all__ = ["ImageStack", "find_images"]
+__all__ = ["ConversionLayerMapping", "FoundLayer", "ImageStack", "Selection", "find_images", "find_layers"]

@@ -11,21 +11,22 @@ from os.path import commonprefix
 
 from wkdask.errors import InputError
 
-MISSING = ("zeros", "repeat", "ignore")
+MISSING = ("error", "zeros", "repeat", "close", "ignore")
 _NUMBER = re.compile(r"(\d+)")
 
 
 def natural_order(names: Sequence[str]) -> list[str]:
-    """Sort names the way people count: slice_2 before slice_10.
+    """Sort paths the way people count, folder by folder: slice_2 before slice_10, whatever the file system says.
 
     Examples
     --------
-    >>> natural_order(["s10.tif", "s2.tif", "s1.tif"])
-    ['s1.tif', 's2.tif', 's10.tif']
+    >>> natural_order(["s10.tif", "s2.tif", "a b/s1.tif", "a/s1.tif"])
+    ['a/s1.tif', 'a b/s1.tif', 's2.tif', 's10.tif']
     """
-    from natsort import natsorted
+    from natsort import natsort_keygen
 
-    return list(natsorted(sorted(names)))
+    key = natsort_keygen()
+    return sorted(sorted(names), key=lambda name: [key(part) for part in name.split("/")])
 
 
 def varying_numbers(names: Sequence[str]) -> list[int] | None:
@@ -60,15 +61,60 @@ def varying_numbers(names: Sequence[str]) -> list[int] | None:
     return None
 
 
-def place_slices(names: Sequence[str], missing: str | None) -> tuple[tuple[int, ...] | range, tuple[str, ...]]:
+def numbers_by_pattern(names: Sequence[str], pattern: str) -> list[int]:
+    r"""Return the number of each slice, from the group of a regular expression.
+
+    Parameters
+    ----------
+    names
+        Paths with / between folders.
+    pattern
+        Has one group. It is looked for in the file's name, then in the whole path.
+
+    Raises
+    ------
+    InputError
+        If a name does not match, or the group is no whole number.
+
+    Examples
+    --------
+    >>> numbers_by_pattern(["em/s07_of_10.tif", "em/s08_of_10.tif"], r"s(\d+)")
+    [7, 8]
+    """
+    search = re.compile(pattern).search
+    found = [search(name.rpartition("/")[2]) or search(name) for name in names]
+    strangers = [name for name, match in zip(names, found, strict=True) if not match]
+    if strangers:
+        more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
+        raise InputError(
+            f"The pattern {pattern!r} for slice numbers does not match '{strangers[0]}'{more}; all {len(names)} names must "
+            "match. Change the pattern, or leave those files out."
+        )
+    numbers = []
+    for name, match in zip(names, found, strict=True):
+        text = match[1] if match else None
+        if text is None or not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+            raise InputError(
+                f"The pattern {pattern!r} finds {text!r} in '{name}', which is no number of a slice. Let its group match "
+                "digits only."
+            )
+        numbers.append(int(text))
+    return numbers
+
+
+def place_slices(
+    names: Sequence[str], missing: str | None, numbers: Sequence[int] | None = None
+) -> tuple[tuple[int, ...] | range, tuple[str, ...]]:
     """Decide which slice stands at which z.
 
     Parameters
     ----------
     names
-        File names in natural order.
+        File names, in their order.
     missing
-        None: a gap is an error; "zeros" and "repeat" fill it; "ignore": slices follow each other without gaps.
+        None: a gap is an error; "zeros" and "repeat" fill it; "close": slices follow each other without gaps.
+    numbers
+        Of the slices, ascending; None where there are none, so that no gap can be seen.
 
     Returns
     -------
@@ -84,10 +130,9 @@ def place_slices(names: Sequence[str], missing: str | None) -> tuple[tuple[int, 
 
     Examples
     --------
-    >>> place_slices(["s1.tif", "s2.tif", "s4.tif"], "zeros")
+    >>> place_slices(["s1.tif", "s2.tif", "s4.tif"], "zeros", [1, 2, 4])
     ((0, 1, -1, 2), ('slice 3 is missing and stands as zeros',))
     """
-    numbers = varying_numbers(names)
     if numbers is None:
         return range(len(names)), ()
     _refuse_doubles(names, numbers)
@@ -99,15 +144,15 @@ def place_slices(names: Sequence[str], missing: str | None) -> tuple[tuple[int, 
         raise InputError(
             f"The numbers of {len(names)} slices from '{names[0]}' to '{names[-1]}' leave gaps: {gaps} "
             f"{'are' if gap_count > 1 else 'is'} missing. Add the files, or say what stands for them: --missing zeros or "
-            "repeat; or ignore, if the slices follow each other without gaps."
+            "repeat; or close, if the slices follow each other without gaps."
         )
     subject = f"slices {gaps} are missing" if gap_count > 1 else f"slice {gaps} is missing"
-    if missing == "ignore":
+    if missing == "close":
         return range(len(names)), (f"{subject}; the slices after follow without a gap",)
     if gap_count > max(1000, 10 * len(names)):
         raise InputError(
             f"The numbers of the slices '{names[0]}' to '{names[-1]}' leave {gap_count} gaps between {len(names)} slices, "
-            "too many to be filled. Number the files anew, or give --missing ignore."
+            "too many to be filled. Number the files anew, or give --missing close."
         )
     return _filled(numbers, missing), (f"{subject} and stand{'' if gap_count > 1 else 's'} as {_filling(missing)}",)
 
@@ -135,7 +180,7 @@ def _named_gaps(numbers: Sequence[int], count: int, most: int = 5) -> str:
     return ", ".join(named) + (f" and {count - len(named)} more" if count > len(named) else "")
 
 
-def _refuse_doubles(names: Sequence[str], numbers: list[int]) -> None:
+def _refuse_doubles(names: Sequence[str], numbers: Sequence[int]) -> None:
     for index in range(1, len(numbers)):
         if numbers[index] == numbers[index - 1]:
             raise InputError(
@@ -143,7 +188,9 @@ def _refuse_doubles(names: Sequence[str], numbers: list[int]) -> None:
                 "have its own. Remove or rename one of them."
             )
         if numbers[index] < numbers[index - 1]:
-            raise InputError(f"The slices '{names[index - 1]}' and '{names[index]}' are not in the order of their numbers.")
+            raise InputError(
+                f"The slices '{names[index - 1]}' and '{names[index]}' are not in the order of their numbers. Rename them."
+            )
 
 
 Packed = bytes | tuple[str, int, str, tuple[int, ...]]

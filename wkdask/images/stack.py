@@ -1,39 +1,51 @@
-"""A file or folder of images as one stack of planes: found, checked, and read by rows."""
+"""Planes of image files, one behind the other: a value that is read by windows."""
 
 from __future__ import annotations
 
 import math
 import os
-import time
-from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from wkdask.errors import CorruptImageError, InputError, StorageError, UnsupportedImageDataError, UnsupportedImageFormatError
-from wkdask.images.byte_source import opened
-from wkdask.images.numbering import (
-    MISSING,
-    Packed,
-    natural_order,
-    packed_names,
-    packed_plan,
-    place_slices,
-    unpacked_names,
-    unpacked_plan,
-)
-from wkdask.images.picture import EXTENSIONS, Form, Picture, extension_of, parsed
-from wkdask.storage import Location
-from wkdask.storage.location import explained
+from wkdask.errors import CorruptImageError, InputError, StorageError
+from wkdask.images.byte_source import ByteSource, opened, status
+from wkdask.images.numbering import Packed, packed_names, packed_plan, unpacked_names, unpacked_plan
+from wkdask.images.picture import Form, Picture, parsed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PROBED_BEFORE_THREADS = 8
-SLOW_PROBE_SECONDS = 0.002
-JUNK = ("thumbs.db", "desktop.ini", ".ds_store")
+Window = tuple[tuple[int, int], tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which channels and time points of its files a stack shows.
+
+    Attributes
+    ----------
+    first_channel, channels
+        Channels are counted through the samples of a plane, then through the planes.
+    first_time, times
+        Time points.
+    """
+
+    first_channel: int = 0
+    channels: int = 1
+    first_time: int = 0
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """What is decoded together: the distinct numbers of rows and of columns of the files, and memory for one plane."""
+
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    plane_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,25 +57,30 @@ class ImageStack:
     Attributes
     ----------
     folder
-        Where the files lie.
+        Where the files lie; a zip file's path with ``!`` where they are its members.
     files
-        File names, in the order of z.
+        Paths in `folder`, in the order of z.
     plan
-        For each z the index of its file (of its page, where `files` has one name and that holds several pages), or -1
-        for a plane of zeros.
+        Which files follow each other along z, by their index, or -1 for a file that is missing and stands as zeros.
+    depths
+        How many planes along z each file has; one number where all have the same.
     form
-        Height, width, channels and dtype of each plane.
-    row_steps
-        The numbers of rows that the files decode together.
-    multipage
-        Whether `plan` counts pages.
+        Height, width, samples and dtype of each plane in the files.
+    dims
+        Names and extents of the axes around the planes, in the order of the files' pages; 0 stands for z, whose extent is
+        each file's depth.
+    decoding
+        What is decoded together.
+    part
+        Which channels and time points of the files are shown.
     missing
-        How gaps in the numbering are filled: "zeros", "repeat", "ignore" or None.
+        How gaps in the numbering are filled: "zeros", "repeat", "close" or None.
     notes
         What a user should know: gaps that were filled, palettes that were ignored.
 
     Examples
     --------
+    >>> from wkdask.images import find_images
     >>> stack = find_images("em/", missing="zeros")
     >>> stack.read(0, 16, 0, 48).shape
     (16, 48, 64, 1)
@@ -72,26 +89,33 @@ class ImageStack:
     folder: str
     files: tuple[str, ...]
     plan: tuple[int, ...] | range
+    depths: tuple[int, ...]
     form: Form
-    row_steps: tuple[int, ...]
-    multipage: bool = False
+    dims: tuple[tuple[str, int], ...]
+    decoding: Decoding
+    part: Part = Part()
     missing: str | None = None
     notes: tuple[str, ...] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle names and plan as runs: a few hundred bytes for most stacks of any length."""
-        rest = tuple(getattr(self, field.name) for field in fields(self)[3:])
-        return _unpickled, (self.folder, packed_names(self.files), packed_plan(self.plan), rest)
+        rest = tuple(getattr(self, field.name) for field in fields(self)[4:])
+        return _unpickled, (self.folder, packed_names(self.files), packed_plan(self.plan), packed_plan(self.depths), rest)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Extent (z, y, x) in voxels."""
-        return len(self.plan), self.form.height, self.form.width
+        return self._starts[-1], self.form.height, self.form.width
+
+    @property
+    def times(self) -> int:
+        """Time points; 1 where the images have no axis of time."""
+        return self.part.times
 
     @property
     def channels(self) -> int:
-        """1, or 3 for RGB."""
-        return self.form.channels
+        """Channels of a voxel: 1, or 3 for red, green and blue."""
+        return self.part.channels
 
     @property
     def dtype(self) -> str:
@@ -99,22 +123,46 @@ class ImageStack:
         return self.form.dtype
 
     @property
+    def colour(self) -> str:
+        """What the channels are: "rgb" where there are three, else "grey"."""
+        return "rgb" if self.channels == 3 else "grey"
+
+    @property
     def bytes(self) -> int:
-        """Size of all voxels, decoded."""
+        """Size of all voxels of all time points, decoded."""
         import numpy as np
 
-        z, y, x = self.shape
-        return z * y * x * self.channels * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * self.times * self.channels * np.dtype(self.dtype).itemsize
+
+    @property
+    def multipage(self) -> bool:
+        """Whether the stack is one file of several planes."""
+        return len(self.files) == 1 and self.shape[0] > 1
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Memory that decoding takes besides the result, where the rows of a plane can not be decoded alone; else 0."""
+        return self.decoding.plane_bytes
 
     @property
     def rows_alone(self) -> bool:
-        """Whether some rows of a page can be read without decoding all of it."""
-        return all(step < self.form.height for step in self.row_steps) or self.form.height == 1
+        """Whether some rows of a plane can be read without decoding all of it."""
+        return all(step < self.form.height for step in self.decoding.rows) or self.form.height == 1
+
+    @property
+    def columns_alone(self) -> bool:
+        """Whether some columns can be read without decoding whole rows: the planes are tiled."""
+        return all(step < self.form.width for step in self.decoding.columns)
 
     @property
     def row_step(self) -> int:
         """Rows that are decoded together; bands aligned to it cost nothing extra."""
-        return min(math.lcm(*self.row_steps), self.form.height)
+        return min(math.lcm(*self.decoding.rows), self.form.height)
+
+    @property
+    def column_step(self) -> int:
+        """Columns that are decoded together."""
+        return min(math.lcm(*self.decoding.columns), self.form.width)
 
     def decodes(self, band_rows: int) -> float:
         """Say how often the bytes of a page are decoded when it is read in bands.
@@ -131,30 +179,50 @@ class ImageStack:
 
         Examples
         --------
-        >>> stack = ImageStack(".", ("a.tif",), range(9), Form(100, 10, 1, "uint8"), (64,), multipage=True)
+        >>> pages = Decoding(rows=(64,), columns=(10,))
+        >>> stack = ImageStack(".", ("a.tif",), range(1), (9,), Form(100, 10, 1, "uint8"), (("z", 0),), pages)
         >>> stack.decodes(64), stack.decodes(32), stack.decodes(100)
         (1.0, 2.0, 1.0)
         """
         height = self.form.height
         most = 1.0
-        for step in self.row_steps:
+        for step in self.decoding.rows:
             touched = sum(-(-min(y + band_rows, height) // step) - y // step for y in range(0, height, max(1, band_rows)))
             if step > 1:
                 most = max(most, touched / -(-height // step))
         return most
 
     def identity(self) -> list[tuple[str, int, int]]:
-        """Return (name, size, mtime in ns) of each file as it is now, to notice a change of the input."""
-        stats = ((name, os.stat(os.path.join(self.folder, name))) for name in self.files)
-        return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+        """Return (name, size, mtime in ns) of each file as it is now, to notice a change of the input.
 
-    def read(self, z0: int, z1: int, y0: int, y1: int, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Read the rows ``y0 <= y < y1`` of the planes ``z0 <= z < z1``.
+        Raises
+        ------
+        StorageError
+            If a file is gone.
+        """
+        rows = []
+        for name in self.files:
+            path = os.path.join(self.folder, name)
+            try:
+                now = status(path)
+            except OSError as error:
+                raise StorageError(f"'{path}' can not be read: {error}. Put the file back, then run again.") from error
+            rows.append((name, now.st_size, now.st_mtime_ns))
+        return rows
+
+    def read(self, z0: int, z1: int, y0: int, y1: int, *x: int, t: int = 0, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Read the rows ``y0 <= y < y1`` and columns ``x0 <= x < x1`` of the planes ``z0 <= z < z1``.
+
+        Only these rows and columns are decoded, as far as the files allow, and no page twice.
 
         Parameters
         ----------
         z0, z1, y0, y1
             In voxels of the stack, from 0; nothing may lie outside.
+        *x
+            x0 and x1, likewise; without them all columns.
+        t
+            Which time point.
         out
             Where to put the voxels: C-ordered, of the shape and dtype below. Filling one buffer again and again is faster
             than new memory for every read.
@@ -162,7 +230,7 @@ class ImageStack:
         Returns
         -------
         numpy.ndarray
-            C-ordered, native byte order, shape (z1 - z0, y1 - y0, width, channels).
+            C-ordered, native byte order, shape (z1 - z0, y1 - y0, x1 - x0, channels).
 
         Raises
         ------
@@ -175,202 +243,105 @@ class ImageStack:
         """
         import numpy as np
 
+        x0, x1 = self._columns(x)
         depth, height, width = self.shape
-        if not (0 <= z0 <= z1 <= depth and 0 <= y0 <= y1 <= height):
-            raise InputError(f"z {z0} to {z1}, y {y0} to {y1} leaves the image stack of {depth} planes of {height} rows.")
-        shape = (z1 - z0, y1 - y0, width, self.channels)
+        inside = 0 <= z0 <= z1 <= depth and 0 <= y0 <= y1 <= height and 0 <= x0 <= x1 <= width and 0 <= t < self.times
+        if not inside:
+            raise InputError(
+                f"z {z0} to {z1}, y {y0} to {y1}, x {x0} to {x1}, t {t} leaves the image stack of {depth} planes of {height} "
+                f"rows and {width} columns at {self.times} time points. Ask for less."
+            )
+        shape = (z1 - z0, y1 - y0, x1 - x0, self.channels)
         out = np.empty(shape, self.dtype) if out is None else out
         if out.shape != shape or out.dtype != self.dtype or not out.flags.c_contiguous or not out.flags.writeable:
             raise InputError(
                 f"out is {out.dtype} {out.shape}; a writable C-ordered array {self.dtype} {shape} was expected. Give one."
             )
-        if out.size == 0:
-            return out
-        for file, planes in self._by_file(z0, z1):
-            if file < 0:
-                out[planes[0][0]] = 0
-            else:
-                self._read_file(self.files[file], planes, (y0, y1), out)
+        if out.size:
+            for file, planes in self._by_file(z0, z1):
+                if file < 0:
+                    out[planes[0]] = 0
+                else:
+                    self._read_file(file, planes, self.part.first_time + t, ((y0, y1), (x0, x1)), out)
         return out
 
-    def _by_file(self, z0: int, z1: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-        """Yield (index of the file or -1, pairs of plane in the result and page in the file)."""
-        if self.multipage:
-            yield 0, [(z - z0, self.plan[z]) for z in range(z0, z1)]
-            return
-        for z in range(z0, z1):
-            yield self.plan[z], [(z - z0, 0)]
+    def _columns(self, x: tuple[int, ...]) -> tuple[int, int]:
+        if len(x) not in (0, 2):
+            raise InputError(f"read was given {len(x)} limits along x; x0 and x1 were expected, or none. Give both.")
+        return (x[0], x[1]) if x else (0, self.form.width)
 
-    def _read_file(self, name: str, planes: list[tuple[int, int]], rows: tuple[int, int], out: NDArray[Any]) -> None:
-        path = os.path.join(self.folder, name)
+    @cached_property
+    def _starts(self) -> Sequence[int]:
+        """The z at which each file of the plan begins, and the z at which the last one ends."""
+        if len(self.depths) == 1:
+            return range(0, len(self.plan) * self.depths[0] + 1, self.depths[0])
+        starts, depth = [0], 0
+        for file in self.plan:
+            depth = self._depth(file) if file >= 0 else depth
+            starts.append(starts[-1] + depth)
+        return starts
+
+    def _depth(self, file: int) -> int:
+        return self.depths[file if len(self.depths) > 1 else 0]
+
+    def _by_file(self, z0: int, z1: int) -> Iterator[tuple[int, dict[int, list[int]]]]:
+        """Yield (index of a file, or -1; z in the file -> planes of the result that show it), each file once."""
+        starts = self._starts
+        place, before, planes = bisect_right(starts, z0) - 1, -2, dict[int, list[int]]()
+        for z in range(z0, z1):
+            if z >= starts[place + 1]:
+                place += 1
+            file = self.plan[place]
+            if file != before and planes:
+                yield before, planes
+                planes = {}
+            before = file
+            planes.setdefault(z - starts[place] if file >= 0 else 0, []).append(z - z0)
+        if planes:
+            yield before, planes
+
+    def _read_file(self, file: int, planes: dict[int, list[int]], t: int, window: Window, out: NDArray[Any]) -> None:
+        path = os.path.join(self.folder, self.files[file])
         try:
-            with opened(path) as descriptor:
-                picture = parsed(path, os.fstat(descriptor))
-                if picture.form != self.form or (picture.pages != len(self.plan) if self.multipage else picture.pages != 1):
-                    raise CorruptImageError(
-                        f"'{path}' was changed: it has {picture.pages} pages of {picture.form}, expected {self.form}. "
-                        "Look for the images anew."
-                    )
-                for index, page in planes:
-                    picture.read(descriptor, page, rows, out[index])
+            with opened(path) as source:
+                picture = parsed(path, source.status())
+                self._refuse_changed(path, picture, self._depth(file))
+                for z, (first, *copies) in planes.items():
+                    self._read_plane(picture, source, (t, z), window, out[first])
+                    for copy in copies:
+                        out[copy] = out[first]
         except OSError as error:
+            if isinstance(error, StorageError):
+                raise
             raise StorageError(f"'{path}' can not be read: {error}. Put the file back, then run again.") from error
 
-
-def find_images(source: str | Path, missing: str | None = None) -> ImageStack:
-    """Find the images at a path, check all of them, and say how they stack.
-
-    Parameters
-    ----------
-    source
-        One file, or a folder whose files are single planes of one kind. A TIFF of several pages alone is a stack.
-    missing
-        How to fill gaps in the numbering of the files: "zeros", "repeat" (the slice before), "ignore" (no gap is left);
-        None makes a gap an error.
-
-    Returns
-    -------
-    ImageStack
-        In natural order of the names.
-
-    Raises
-    ------
-    InputError
-        If there is nothing at the path, or the numbering has gaps or doubles.
-    StorageError
-        If the path may not be read.
-    UnsupportedImageFormatError
-        If no file has a readable extension, kinds are mixed, or a codec is not installed.
-    UnsupportedImageDataError
-        If slices differ in shape, channels or dtype, or have axes that do not fit.
-    CorruptImageError
-        If a file is truncated or not what its name says.
-
-    Examples
-    --------
-    >>> import tempfile, numpy, tifffile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     for z in range(3):
-    ...         tifffile.imwrite(f"{folder}/slice_{z}.tif", numpy.full((4, 5), z, "uint8"))
-    ...     stack = find_images(folder)
-    ...     stack.shape, stack.dtype, stack.read(1, 3, 0, 4)[:, 0, 0, 0].tolist()
-    ((3, 4, 5), 'uint8', [1, 2])
-    """
-    if missing is not None and missing not in MISSING:
-        raise InputError(f"missing is {missing!r}; expected one of {', '.join(MISSING)}, or None.")
-    path = Path(source)
-    with explained(Location.of(path), "read"):
-        if not path.exists():
-            raise InputError(f"There is nothing at '{source}'. Give an image file, or a folder of image files.")
-        names = _readable_names(path) if path.is_dir() else []
-    return _from_folder(path, names, missing) if names else _from_file(path, missing)
-
-
-def _from_folder(path: Path, names: list[str], missing: str | None) -> ImageStack:
-    if len(names) == 1:
-        return _from_file(path / names[0], missing)
-    plan, notes = place_slices(names, missing)
-    pictures = _parsed_all(os.path.abspath(path), names)
-    _refuse_differences(path, names, pictures)
-    return ImageStack(
-        folder=os.path.abspath(path),
-        files=tuple(names),
-        plan=plan,
-        form=pictures[0].form,
-        row_steps=tuple(sorted({picture.row_step for picture in pictures})),
-        missing=missing,
-        notes=notes + _notes(pictures),
-    )
-
-
-def _unpickled(folder: str, names: Packed, plan: bytes | range, rest: tuple[Any, ...]) -> ImageStack:
-    return ImageStack(folder, unpacked_names(names), unpacked_plan(plan), *rest)
-
-
-def _parsed_all(folder: str, names: list[str]) -> list[Picture]:
-    """Parse all files: by one thread where the disk answers at once (the work is Python's), else by several."""
-    paths = [os.path.join(folder, name) for name in names]
-    parsed(paths[0])  # imports the reader
-    begin = time.perf_counter()
-    for path in paths[:PROBED_BEFORE_THREADS]:
-        parsed(path)
-    seconds = (time.perf_counter() - begin) / PROBED_BEFORE_THREADS
-    if seconds < SLOW_PROBE_SECONDS:
-        return [parsed(path) for path in paths]
-    with ThreadPoolExecutor(8) as threads:
-        return list(threads.map(parsed, paths))
-
-
-def _from_file(path: Path, missing: str | None) -> ImageStack:
-    if extension_of(path.name) not in EXTENSIONS:
-        raise UnsupportedImageFormatError(
-            f"'{path}' has the extension '{path.suffix}'; readable are {', '.join(EXTENSIONS)}. Convert it to TIFF first."
-        )
-    path = Path(os.path.abspath(path))
-    picture = parsed(str(path))
-    return ImageStack(
-        folder=str(path.parent),
-        files=(path.name,),
-        plan=range(picture.pages),
-        form=picture.form,
-        row_steps=(picture.row_step,),
-        multipage=picture.pages > 1,
-        missing=missing,
-        notes=picture.notes,
-    )
-
-
-def _notes(pictures: list[Picture]) -> tuple[str, ...]:
-    return tuple(sorted({note for picture in pictures for note in picture.notes}))
-
-
-def _readable_names(folder: Path) -> list[str]:
-    """Return the image files directly in a folder, in natural order, all of one kind."""
-    entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.name.lower() not in JUNK]
-    files = [entry.name for entry in entries if entry.is_file()]
-    folders = sorted(entry.name for entry in entries if entry.is_dir())
-    names = [name for name in files if extension_of(name) in EXTENSIONS]
-    if not names:
-        _refuse_nothing_readable(folder, files, folders)
-    kinds = Counter("tif" if extension_of(name).startswith("tif") else extension_of(name) for name in names)
-    kinds["jpg"] += kinds.pop("jpeg", 0)
-    kinds = +kinds
-    if len(kinds) > 1:
-        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-        raise UnsupportedImageFormatError(
-            f"The folder '{folder}' mixes kinds of images: {counts}; one was expected. Put each kind into a folder of its own."
-        )
-    return natural_order(names)
-
-
-def _refuse_nothing_readable(folder: Path, files: list[str], folders: list[str]) -> None:
-    if not files and not folders:
-        raise UnsupportedImageFormatError(
-            f"The folder '{folder}' is empty. Give a folder of image files ({', '.join(EXTENSIONS)})."
-        )
-    if not files:
-        some = ", ".join(f"'{name}'" for name in folders[:5]) + (f" and {len(folders) - 5} more" if len(folders) > 5 else "")
-        raise UnsupportedImageFormatError(
-            f"The folder '{folder}' has no files, only the folders {some}; images were expected. Give one of those folders."
-        )
-    kinds = Counter(extension_of(name) or "no extension" for name in files)
-    found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
-    raise UnsupportedImageFormatError(
-        f"The folder '{folder}' has no readable images but {len(files)} other files ({found}); readable are "
-        f"{', '.join(EXTENSIONS)}. Convert them to TIFF first."
-    )
-
-
-def _refuse_differences(folder: Path, names: list[str], pictures: list[Picture]) -> None:
-    first = pictures[0]
-    for name, picture in zip(names, pictures, strict=True):
-        if picture.pages != 1:
-            raise UnsupportedImageDataError(
-                f"'{folder / name}' has {picture.pages} pages, but lies in a folder of {len(names)} images; single planes were "
-                "expected. Convert files of several pages one at a time."
+    def _refuse_changed(self, path: str, picture: Picture, depth: int) -> None:
+        dims = tuple((name, extent or depth) for name, extent in self.dims if (extent or depth) > 1)
+        if picture.form != self.form or picture.dims != dims:
+            expected = math.prod(extent for _, extent in dims)
+            raise CorruptImageError(
+                f"'{path}' was changed: it has {picture.pages} pages of {picture.form}, expected {expected} of {self.form}. "
+                "Look for the images anew."
             )
-        if picture.form != first.form:
-            raise UnsupportedImageDataError(
-                f"Slices differ: '{folder / names[0]}' has {first.form}, '{folder / name}' has {picture.form}; all slices must "
-                "be alike. Remove or convert those that differ."
-            )
+
+    def _read_plane(self, picture: Picture, source: ByteSource, at: tuple[int, int], window: Window, out: NDArray[Any]) -> None:
+        """Fill ``out[y, x, c]`` with the channels of the part, out of as many pages as hold them."""
+        import numpy as np
+
+        samples, first, end = self.form.channels, self.part.first_channel, self.part.first_channel + self.channels
+        for c in range(first // samples, -(-end // samples)):
+            place = {"t": at[0], "z": at[1], "c": c}
+            page = 0
+            for name, extent in picture.dims:
+                page = page * extent + place[name]
+            if (first, end) == (c * samples, (c + 1) * samples):
+                picture.read(source, page, *window, out)
+                return
+            whole = np.empty((*out.shape[:2], samples), out.dtype)
+            picture.read(source, page, *window, whole)
+            start, stop = max(first, c * samples), min(end, (c + 1) * samples)
+            out[..., start - first : stop - first] = whole[..., start - c * samples : stop - c * samples]
+
+
+def _unpickled(folder: str, names: Packed, plan: bytes | range, depths: bytes | range, rest: tuple[Any, ...]) -> ImageStack:
+    return ImageStack(folder, unpacked_names(names), unpacked_plan(plan), tuple(unpacked_plan(depths)), *rest)
