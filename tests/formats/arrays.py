@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from wkdask.formats import ArraySpec, Zarr3, Zarr3Array, parse_codec
 from wkdask.formats.shard import checksum
-from wkdask.formats.zarr3 import DTYPES
+from wkdask.formats.zarr3_document import DTYPES
 from wkdask.geometry.grid import Box
 from wkdask.storage import Location
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.formats.arrays import KINDS, fresh_place, make, whole
 from wkdask.errors import DatasetExistsError, DatasetNotFoundError, InputError, MetadataError, WkdaskError
 from wkdask.formats import ArraySpec, Codec, Zarr3, find_format, open_array, parse_codec
-from wkdask.formats.zarr3 import build_document, parse_document
+from wkdask.formats.zarr3_document import build_document, parse_document
 from wkdask.geometry.grid import Box
 
 SPEC = ArraySpec((3, 64, 128, 32), "uint16", tuple("cxyz"), (3, 32, 32, 32), (3, 64, 64, 32), Codec("zstd", 5))
@@ -269,6 +269,9 @@ def test_formats_by_name() -> None:
         ("zstd:-7", Codec("zstd", -7)),
         (" GZIP:0 ", Codec("gzip", 0)),
         ("gzip", Codec("gzip", 5)),
+        ("lz4", Codec("lz4")),
+        ("LZ4HC", Codec("lz4hc", 9)),
+        ("lz4hc:12", Codec("lz4hc", 12)),
         ("none", None),
     ],
 )
@@ -278,7 +281,24 @@ def test_names_of_codecs(text: str, codec: Codec | None) -> None:
         assert parse_codec(str(codec)) == codec
 
 
-@pytest.mark.parametrize("text", ["", "zstd:23", "zstd:x", "zstd:1.5", "gzip:-1", "gzip:10", "lz4", "none:1", "zstd:-8", ":5"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "zstd:23",
+        "zstd:x",
+        "zstd:1.5",
+        "gzip:-1",
+        "gzip:10",
+        "lz4:1",
+        "lz4hc:2",
+        "lz4hc:13",
+        "lz5",
+        "none:1",
+        "zstd:-8",
+        ":5",
+    ],
+)
 def test_codecs_that_are_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"NAME|Write it as"):
         parse_codec(text)

@@ -34,7 +34,7 @@ from tests.formats.arrays import (
 from wkdask.errors import InputError
 from wkdask.formats import Zarr3, Zarr3Array, open_array
 from wkdask.formats.shard import MISSING
-from wkdask.formats.zarr3 import DTYPES
+from wkdask.formats.zarr3_document import DTYPES
 from wkdask.geometry.grid import Box
 from wkdask.storage import Location
 

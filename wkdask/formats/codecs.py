@@ -1,7 +1,8 @@
-"""Compressors of chunks, by the names that Zarr gives them.
+"""Compressors of chunks, by the names that Zarr and WKW give them.
 
-Specifications: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/index.html (``gzip``) and
-https://github.com/zarr-developers/zarr-extensions/tree/main/codecs/zstd (``zstd``).
+Specifications: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/index.html (``gzip``),
+https://github.com/zarr-developers/zarr-extensions/tree/main/codecs/zstd (``zstd``), and
+https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md (``lz4`` and ``lz4hc``, which decode alike).
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from collections.abc import Callable
 from wkdask.errors import DamagedError, InputError
 from wkdask.formats.spec import Codec
 
-LEVELS = {"zstd": (-7, 22, 5), "gzip": (0, 9, 5)}
-"""Lowest, highest and usual level of each compressor."""
+LEVELS = {"zstd": (-7, 22, 5), "gzip": (0, 9, 5), "lz4hc": (3, 12, 9)}
+"""Lowest, highest and usual level of each compressor that has levels."""
+
+NAMES = ("zstd", "gzip", "lz4", "lz4hc")
 
 _per_thread = threading.local()
 
@@ -24,14 +27,18 @@ def parse_codec(text: str) -> Codec | None:
 
     Examples
     --------
-    >>> parse_codec("zstd:1"), parse_codec("zstd"), parse_codec("none")
-    (Codec(name='zstd', level=1), Codec(name='zstd', level=5), None)
+    >>> parse_codec("zstd:1"), parse_codec("lz4hc"), parse_codec("lz4"), parse_codec("none")
+    (Codec(name='zstd', level=1), Codec(name='lz4hc', level=9), Codec(name='lz4', level=None), None)
     """
     name, _, level = text.strip().lower().partition(":")
     if name == "none" and not level:
         return None
+    if name not in NAMES:
+        raise InputError(f"There is no codec {text!r}; there are none, {', '.join(NAMES)}. Write it as NAME or NAME:LEVEL.")
     if name not in LEVELS:
-        raise InputError(f"There is no codec {text!r}; there are none, {', '.join(LEVELS)}. Write it as NAME or NAME:LEVEL.")
+        if level:
+            raise InputError(f"Codec {name} has no levels, but {text!r} gives one. Write it as {name}.")
+        return Codec(name)
     low, high, usual = LEVELS[name]
     try:
         number = int(level) if level else usual
@@ -46,17 +53,20 @@ def encoder(codec: Codec | None) -> Callable[[memoryview], bytes | memoryview]:
     """Return the function that compresses a chunk; it lets go of the interpreter lock while it works."""
     if codec is None:
         return lambda data: data
+    level = LEVELS.get(codec.name, (0, 0, 0))[2] if codec.level is None else codec.level
     if codec.name == "gzip":
-        return lambda data: zlib.compress(data, codec.level, 31)
+        return lambda data: zlib.compress(data, level, 31)
+    if codec.name in ("lz4", "lz4hc"):
+        return _lz4_encoder(codec.name, level)
     kept: dict[Codec, Callable[[memoryview], bytes]] = _per_thread.__dict__.setdefault("encoders", {})
     if codec not in kept:
         import zstandard
 
-        kept[codec] = zstandard.ZstdCompressor(level=codec.level, write_checksum=True).compress
+        kept[codec] = zstandard.ZstdCompressor(level=level, write_checksum=True).compress
     return kept[codec]
 
 
-def decode(codec: Codec | None, data: bytes, size: int) -> bytes:
+def decode(codec: Codec | None, data: bytes | memoryview, size: int) -> bytes | memoryview:
     """Return the ``size`` bytes that a compressed chunk stands for; never more memory than that.
 
     Raises
@@ -68,6 +78,8 @@ def decode(codec: Codec | None, data: bytes, size: int) -> bytes:
         out = data
     elif codec.name == "gzip":
         out = _decode_gzip(data, size)
+    elif codec.name in ("lz4", "lz4hc"):
+        out = _decode_lz4(data, size)
     else:
         out = _decode_zstd(data, size)
     if len(out) != size:
@@ -75,7 +87,24 @@ def decode(codec: Codec | None, data: bytes, size: int) -> bytes:
     return out
 
 
-def _decode_gzip(data: bytes, size: int) -> bytes:
+def _lz4_encoder(name: str, level: int) -> Callable[[memoryview], bytes]:
+    from lz4.block import compress
+
+    if name == "lz4":
+        return lambda data: bytes(compress(data, store_size=False))
+    return lambda data: bytes(compress(data, mode="high_compression", compression=level, store_size=False))
+
+
+def _decode_lz4(data: bytes | memoryview, size: int) -> bytes:
+    from lz4.block import LZ4BlockError, decompress
+
+    try:
+        return bytes(decompress(data, uncompressed_size=size))
+    except LZ4BlockError as error:
+        raise DamagedError(f"LZ4 data does not decode to {size} bytes: {error}") from error
+
+
+def _decode_gzip(data: bytes | memoryview, size: int) -> bytes:
     inflater = zlib.decompressobj(31)
     try:
         out = inflater.decompress(data, size)
@@ -88,7 +117,7 @@ def _decode_gzip(data: bytes, size: int) -> bytes:
     return out
 
 
-def _decode_zstd(data: bytes, size: int) -> bytes:
+def _decode_zstd(data: bytes | memoryview, size: int) -> bytes:
     import zstandard
 
     try:

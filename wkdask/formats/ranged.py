@@ -41,13 +41,13 @@ def _shard_entries(place: Location, stat: Stat, chunks: int) -> np.ndarray[Any, 
 _known_entries = lru_cache(maxsize=64)(_shard_entries)
 
 
-def chunk_view(spec: ArraySpec, data: bytes) -> np.ndarray[Any, Any]:
+def chunk_view(spec: ArraySpec, data: bytes | memoryview) -> np.ndarray[Any, Any]:
     """Return decoded bytes as a chunk in stored axes: Fortran order, little endian."""
     array: np.ndarray[Any, Any] = np.frombuffer(data, np.dtype(spec.dtype).newbyteorder("<")).reshape(spec.chunk[::-1])
     return array.transpose()
 
 
-def read_chunk(spec: ArraySpec, place: Location, cell: tuple[int, ...], offset: int, length: int) -> bytes:
+def read_chunk(spec: ArraySpec, place: Location, cell: tuple[int, ...], offset: int, length: int) -> bytes | memoryview:
     """Return the decoded bytes of a chunk that lies in a range of a file.
 
     Raises

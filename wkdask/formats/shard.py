@@ -23,6 +23,8 @@ from wkdask.storage import Location, Writer
 MISSING = np.uint64(2**64 - 1)
 TAIL = struct.Struct("<QI8s")
 MAGIC = b"wkd-part"
+NOTHING = Written(0, 0, 0, 0)
+"""Of a unit that has no file because all its voxels are zero."""
 
 Entries = np.ndarray[tuple[int, int], np.dtype[np.uint64]]
 """Rows of (chunk number in C order, offset, bytes)."""
@@ -67,29 +69,32 @@ def parse_shard_index(data: bytes, chunks: int, size: int, name: object) -> np.n
 
 
 class ChunkFile:
-    """Encoded chunks appended to a file that appears whole, as a shard or as a part of one.
+    """Encoded chunks, appended in any order to a file that appears whole; what kind of file it is, subclasses say."""
 
-    Parameters
-    ----------
-    out
-        The writer of the file.
-    chunks
-        Chunks of the whole shard.
-    """
-
-    def __init__(self, out: Writer, chunks: int) -> None:
-        self._out, self._chunks = out, chunks
+    def __init__(self, out: Writer) -> None:
+        self._out = out
         self._rows: list[tuple[int, int, int]] = []
         self._at = 0
-        self._only = 0
 
     def append(self, chunk: int, data: bytes | memoryview) -> None:
-        """Add a chunk by its number in the shard."""
+        """Add a chunk by its number in the unit."""
         self._out.write(data)
         self._rows.append((chunk, self._at, len(data)))
         self._at += len(data)
-        if self._chunks == 1:
-            self._only = checksum(data)
+
+    def close(self) -> None:
+        """Do nothing: all that was put is with the writer."""
+
+    def _entries(self) -> Entries:
+        return np.array(self._rows, "<u8").reshape(-1, 3)
+
+
+class ShardFile(ChunkFile):
+    """A shard of ``chunks`` chunks."""
+
+    def __init__(self, out: Writer, chunks: int) -> None:
+        super().__init__(out)
+        self._chunks = chunks
 
     def append_part(self, part: Location) -> None:
         """Add all chunks of a part, copied as they are."""
@@ -98,27 +103,39 @@ class ChunkFile:
         self._rows += [(chunk, self._at + offset, size) for chunk, offset, size in entries.tolist()]
         self._at += end
 
-    def _entries(self) -> Entries:
-        return np.array(self._rows, "<u8").reshape(-1, 3)
-
-    def publish_shard(self) -> Written:
-        """Write a shard's index and publish; publish nothing where no chunk was added."""
+    def publish(self) -> Written:
+        """Write the index and publish; publish nothing where no chunk was added."""
         if not self._rows:
-            return Written(0, 0, 0, 0)
+            return NOTHING
         index = shard_index(self._entries(), self._chunks)
         self._out.write(index)
         stat = self._out.publish()
         return Written(stat.size, stat.mtime_ns, stored_checksum(index), len(self._rows))
 
-    def publish_chunk(self) -> Written:
-        """Publish the only chunk as a file of its own, for arrays without shards."""
-        if not self._rows:
-            return Written(0, 0, 0, 0)
-        stat = self._out.publish()
-        return Written(stat.size, stat.mtime_ns, self._only, 1)
 
-    def publish_part(self) -> Written:
-        """Write a part's index and publish, also where no chunk was added."""
+class SingleChunk(ChunkFile):
+    """The only chunk of a unit, as a file of its own, for arrays without shards."""
+
+    _digest = 0
+
+    def append(self, chunk: int, data: bytes | memoryview) -> None:
+        """Add the chunk."""
+        super().append(chunk, data)
+        self._digest = checksum(data)
+
+    def publish(self) -> Written:
+        """Publish the chunk; nothing where there is none."""
+        if not self._rows:
+            return NOTHING
+        stat = self._out.publish()
+        return Written(stat.size, stat.mtime_ns, self._digest, 1)
+
+
+class PartFile(ChunkFile):
+    """A part of a unit."""
+
+    def publish(self) -> Written:
+        """Write the part's index and publish, also where no chunk was added."""
         index = self._entries().tobytes()
         crc = checksum(index)
         self._out.write(index + TAIL.pack(len(self._rows), crc, MAGIC))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -15,19 +15,19 @@ from wkdask.storage import Location
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """A compressor and its level, as ``zstd:5`` names it.
+    """A compressor and its level, as ``zstd:5`` names it; ``None`` for compressors that have no levels.
 
     Examples
     --------
-    >>> str(Codec("zstd", 5))
-    'zstd:5'
+    >>> str(Codec("zstd", 5)), str(Codec("lz4"))
+    ('zstd:5', 'lz4')
     """
 
     name: str
-    level: int
+    level: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.name}:{self.level}"
+        return self.name if self.level is None else f"{self.name}:{self.level}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +81,20 @@ class Written:
 class UnitWriter(Protocol):
     """Writes one unit, or one part of it: all of it, or nothing, when the ``with`` block ends."""
 
+    @property
+    def written(self) -> Written:
+        """What was published, once the ``with`` block has ended."""
+        ...
+
     def put(self, region: Box, block: np.ndarray[Any, Any]) -> None:
         """Encode and append whole chunks: the voxels of a region of the array, in stored axes."""
         ...
 
-    def put_encoded(self, chunk: Sequence[int], data: bytes) -> None:
+    def put_encoded(self, chunk: Sequence[int], data: bytes | memoryview) -> None:
         """Append a chunk, by its coordinate in the array, as it lies on disk."""
         ...
 
-    def __enter__(self) -> UnitWriter: ...
+    def __enter__(self) -> Self: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -97,15 +102,32 @@ class UnitWriter(Protocol):
 
 
 class ArrayHandle(Protocol):
-    """An open array: knows its spec, reads any region, gives writers of single units; pickles small."""
+    """An open array: knows its spec, reads and writes any box, gives writers of single units; frozen, pickles small."""
+
+    @property
+    def location(self) -> Location:
+        """The folder that the array lies in."""
+        ...
 
     @property
     def spec(self) -> ArraySpec:
         """What the array is."""
         ...
 
-    def read(self, box: Box) -> np.ndarray[Any, Any]:
-        """Read a box that lies within the array: a Fortran-ordered array in stored axes."""
+    @property
+    def scratch(self) -> Location:
+        """Where unfinished files of single writes lie: the dataset's own work folder."""
+        ...
+
+    def with_axes(self, axes: tuple[str, ...]) -> Self:
+        """Return the array with other names for its axes."""
+        ...
+
+    def read(self, box: Box, *, keep: bool = True) -> np.ndarray[Any, Any]:
+        """Read a box that lies within the array: a Fortran-ordered array in stored axes.
+
+        ``keep`` says that its chunks may soon be wanted again, so that some memory is well spent on them.
+        """
         ...
 
     def write(self, box: Box, block: np.ndarray[Any, Any]) -> None:
@@ -120,10 +142,65 @@ class ArrayHandle(Protocol):
         """Return the writer of the unit at a grid coordinate; its bytes lie in ``scratch`` until they are complete."""
         ...
 
+    def part(self, index: Sequence[int], place: Location, scratch: Location | None = None) -> UnitWriter:
+        """Return the writer of a part of a unit, any whole chunks of it, into a file of its own."""
+        ...
+
+    def join(self, index: Sequence[int], parts: Sequence[Location], scratch: Location | None = None) -> Written:
+        """Make a unit of its parts, none of which is decoded."""
+        ...
+
+    def inspect(self, index: Sequence[int]) -> Written | None:
+        """Return what a unit's file says of itself; None where there is none."""
+        ...
+
     def unit_location(self, index: Sequence[int]) -> Location:
         """Return the file of a unit."""
         ...
 
+    def unit_of(self, path: str) -> Index | None:
+        """Return the unit that a path below the array's location is the file of; None where it is of none."""
+        ...
+
     def written_units(self) -> Iterator[Index]:
         """Yield the grid coordinates of the units that are stored."""
+        ...
+
+
+class Format(Protocol):
+    """A way for arrays to lie on disk: finds, opens and creates them."""
+
+    @property
+    def name(self) -> str:
+        """As ``dataFormat`` in the dataset's JSON has it."""
+        ...
+
+    @property
+    def codecs(self) -> tuple[str, ...]:
+        """Names of the compressors that it can write, as `parse_codec` reads them."""
+        ...
+
+    @property
+    def usual_codec(self) -> Codec:
+        """The compressor of arrays for which none is asked for."""
+        ...
+
+    def detect(self, location: Location) -> bool:
+        """Whether an array of this format lies here."""
+        ...
+
+    def open(self, location: Location, end: Sequence[int] | None = None) -> ArrayHandle:
+        """Open an array.
+
+        ``end`` are the voxels (x, y, z) from the dataset's origin to the end of the layer's box, for formats that store no
+        shape; where it is None, such an array ends with its last file.
+        """
+        ...
+
+    def at(self, location: Location, spec: ArraySpec) -> ArrayHandle:
+        """Return the handle of an array that is not there yet; nothing is written, but the spec is checked."""
+        ...
+
+    def create(self, location: Location, spec: ArraySpec) -> ArrayHandle:
+        """Create an array without any unit, where there is none yet."""
         ...

@@ -1,28 +1,38 @@
-"""Writing units and parts of units, for formats whose units are shards of encoded chunks."""
+"""Writing units and parts of units, for formats whose units are files of encoded chunks."""
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from wkdask.errors import InputError
 from wkdask.formats.codecs import encoder
-from wkdask.formats.ranged import chunk_view, read_chunk
-from wkdask.formats.shard import MISSING, ChunkFile, morton_order
-from wkdask.formats.spec import ArraySpec, Written
+from wkdask.formats.shard import NOTHING, morton_order
+from wkdask.formats.spec import ArrayHandle, ArraySpec, Written
 from wkdask.geometry.grid import Box, Index
 from wkdask.storage import Location
-from wkdask.storage.document import exclusively
-from wkdask.storage.location import explained
+from wkdask.storage.location import Writer, explained
 
-if TYPE_CHECKING:
-    from wkdask.formats.zarr3 import Zarr3Array
+
+class Chunks(Protocol):
+    """Collects the encoded chunks of a unit or part, by their numbers, and publishes them as one file."""
+
+    def append(self, chunk: int, data: bytes | memoryview) -> None:
+        """Add a chunk by its number in the unit."""
+        ...
+
+    def publish(self) -> Written:
+        """Publish the file; where it would hold nothing, that may be none."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what was collected, published or not."""
+        ...
 
 
 class UnitFile:
@@ -30,30 +40,42 @@ class UnitFile:
 
     After the ``with`` block `written` says what was published. Chunks that are zero throughout are not stored; a unit without
     any chunk leaves no file, and removes the one that was there.
+
+    Parameters
+    ----------
+    spec, index, place, scratch
+        Of the array, of the unit, of its file, and of the unfinished file.
+    chunks
+        Makes the file's content, given the writer of its bytes.
+    number
+        Returns a chunk's number in its unit, by its coordinate in the unit.
     """
 
-    def __init__(self, spec: ArraySpec, index: Index, place: Location, scratch: Location | None, *, part: bool) -> None:
-        self._spec, self._index, self._place, self._scratch, self._part = spec, index, place, scratch, part
-        self._per_unit = spec.grid.chunks_per_unit
+    def __init__(
+        self,
+        spec: ArraySpec,
+        index: Sequence[int],
+        place: Location,
+        scratch: Location | None,
+        chunks: Callable[[Writer], Chunks],
+        number: Callable[[Sequence[int]], int],
+    ) -> None:
+        self._spec, self._index, self._place, self._scratch = spec, tuple(index), place, scratch
+        self._chunks, self._number = chunks, number
         self._stack = ExitStack()
-        self.written = Written(0, 0, 0, 0)
+        self.written = NOTHING
 
-    def __enter__(self) -> UnitFile:
+    def __enter__(self) -> Self:
         self._encode = encoder(self._spec.codec)
-        out = self._stack.enter_context(self._place.writer(self._scratch))
-        self._file = ChunkFile(out, math.prod(self._spec.grid.chunks_per_unit))
+        self._file = self._chunks(self._stack.enter_context(self._place.writer(self._scratch)))
+        self._stack.callback(self._file.close)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with self._stack:
             if kind is not None:
                 return
-            if self._part:
-                self.written = self._file.publish_part()
-            elif self._spec.chunk == self._spec.unit:
-                self.written = self._file.publish_chunk()
-            else:
-                self.written = self._file.publish_shard()
+            self.written = self._file.publish()
         if not self.written.size and self._place.is_file():
             self._place.delete()
 
@@ -91,12 +113,12 @@ class UnitFile:
 
     def number(self, cell: Sequence[int]) -> int:
         """Return a chunk's number in its unit, by its coordinate in the array."""
-        number = 0
-        for i, n, u in zip(cell, self._per_unit, self._index, strict=True):
+        inside = []
+        for i, n, u in zip(cell, self._spec.grid.chunks_per_unit, self._index, strict=True):
             if i // n != u:
                 raise InputError(f"Chunk {tuple(cell)} is not of unit {self._index}. Give each unit its own chunks.")
-            number = number * n + i % n
-        return number
+            inside.append(i % n)
+        return self._number(inside)
 
 
 def require_fit(block: np.ndarray[Any, Any], box: Box, dtype: str) -> None:
@@ -110,34 +132,37 @@ def _any(flat: np.ndarray[Any, np.dtype[np.uint8]]) -> bool:
     return bool(flat[0]) or bool((flat.view(np.uint64) if flat.size % 8 == 0 else flat).any())
 
 
-def merge_unit(array: Zarr3Array, index: Index, box: Box, block: np.ndarray[Any, Any]) -> None:
-    """Write the voxels of a box that lie in one unit, and keep all others of the unit.
+class StoredUnit(Protocol):
+    """The chunks of a unit as they are stored now."""
 
-    Writers of one unit take turns, as far as the store allows, so that neighbours lose nothing.
-    """
+    def encoded(self, cell: Index) -> bytes | None:
+        """Return a chunk, by its coordinate in the array, as it lies on disk; None where it is not stored."""
+        ...
+
+    def decoded(self, cell: Index) -> np.ndarray[Any, Any] | None:
+        """Return the voxels of a whole chunk; None where it is not stored."""
+        ...
+
+
+def merge_unit(array: ArrayHandle, index: Index, box: Box, block: np.ndarray[Any, Any], stored: StoredUnit) -> None:
+    """Write the voxels of a box that lie in one unit, and keep all others of the unit; the caller holds its lock."""
     grid = array.spec.grid
-    place = array.unit_location(index)
     chunks = grid.chunks(grid.unit_box(index).intersect(grid.box))
-    with exclusively(array.scratch, place.url):
-        entries = array.entries(index)
-        with array.unit(index, array.scratch) as out:
-            for cell in in_morton_order(chunks.cells):
-                region = grid.chunks().box_at(cell)
-                hit = region.intersect(box)
-                row = None if entries is None else entries[out.number(cell)]
-                stored = row is not None and row[0] != MISSING
-                if not hit.size and not stored:
-                    continue
-                at = (int(row[0]), int(row[1])) if stored and row is not None else (0, 0)
-                if not hit.size:
-                    out.put_encoded(cell, place.read_bytes(at[0], sum(at)))
-                    continue
-                voxels = np.zeros(region.shape, array.spec.dtype, order="F")
-                if stored and hit != region:
-                    whole = chunk_view(array.spec, read_chunk(array.spec, place, cell, *at))
-                    voxels[...] = whole[tuple(map(slice, region.shape))]
-                voxels[hit.relative_to(region.start).slices] = block[hit.relative_to(box.start).slices]
-                out.put(region, voxels)
+    with array.unit(index, array.scratch) as out:
+        for cell in in_morton_order(chunks.cells):
+            region = grid.chunks().box_at(cell)
+            hit = region.intersect(box)
+            if not hit.size:
+                data = stored.encoded(cell)
+                if data is not None:
+                    out.put_encoded(cell, data)
+                continue
+            voxels = np.zeros(region.shape, array.spec.dtype, order="F")
+            whole = stored.decoded(cell) if hit != region else None
+            if whole is not None:
+                voxels[...] = whole[tuple(map(slice, region.shape))]
+            voxels[hit.relative_to(region.start).slices] = block[hit.relative_to(box.start).slices]
+            out.put(region, voxels)
 
 
 def in_morton_order(cells: Box) -> list[Index]:

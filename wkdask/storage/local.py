@@ -111,10 +111,18 @@ class LocalWriter:
 
     def __init__(self, file: BinaryIO, temporary: str, path: str) -> None:
         self._file, self._temporary, self._path = file, temporary, path
+        self._reach = 0  # of the file at least
 
     def write(self, data: bytes | memoryview) -> None:
         """Append bytes."""
         self._file.write(data)
+
+    def seek(self, position: int) -> None:
+        """Go on at a byte; the file reaches that far at least, with a hole where nothing was written."""
+        if position > self._reach:
+            self._reach = max(position, self._file.seek(0, os.SEEK_END))
+            self._file.truncate(self._reach)
+        self._file.seek(position)
 
     def copy(self, source: Location, start: int, stop: int) -> None:
         """Append a range of another file inside the kernel, or in pieces where it can not."""

@@ -37,6 +37,10 @@ class Writer(Protocol):
         """Append a range of another file, without passing it through Python where the system can."""
         ...
 
+    def seek(self, position: int) -> None:
+        """Go on at a byte counted from the start; what is skipped is 0, and takes no room where files can have holes."""
+        ...
+
     def publish(self) -> Stat:
         """Replace the target by what was written."""
         ...

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import IO, Any
+from typing import Any
 
 from wkdask.errors import InputError
 from wkdask.storage.events import notify
@@ -100,12 +101,21 @@ class RemoteFiles:
 class RemoteWriter:
     """See `wkdask.storage.location.Writer`."""
 
-    def __init__(self, fs: Any, url: str, path: str, spool: IO[bytes]) -> None:
+    def __init__(self, fs: Any, url: str, path: str, spool: tempfile.SpooledTemporaryFile[bytes]) -> None:
         self._fs, self._url, self._path, self._spool = fs, url, path, spool
 
     def write(self, data: bytes | memoryview) -> None:
         """Append bytes."""
         self._spool.write(data)
+
+    def seek(self, position: int) -> None:
+        """Go on at a byte; what is skipped is 0."""
+        if position > SPOOL_BYTES:
+            self._spool.rollover()  # before a buffer in memory would be filled with zeros
+        if position > self._spool.seek(0, io.SEEK_END):
+            self._spool.seek(position - 1)
+            self._spool.write(b"\0")  # of buffers in memory, truncate makes none longer
+        self._spool.seek(position)
 
     def copy(self, source: Location, start: int, stop: int) -> None:
         """Append a range of another object."""
@@ -118,7 +128,7 @@ class RemoteWriter:
 
     def publish(self, *, sync: bool = False) -> Stat:  # noqa: ARG002
         """Upload in one go; the object is there when all of it is."""
-        size = self._spool.tell()
+        size = self._spool.seek(0, io.SEEK_END)
         self._spool.seek(0)
         if size <= SPOOL_BYTES:
             self._fs.pipe_file(self._path, self._spool.read())
