@@ -11,15 +11,15 @@ from wkdask.plan.html import Markup, escape, row
 EDGE, THINNEST = 120, 10
 """Pixels of the longest edge, and of the shortest."""
 
-MAX_LINES = 32
-"""Lines along one axis; where there would be more, none is drawn."""
+GAP = 3
+"""Pixels between two lines; where they would be closer, none is drawn."""
 
 DEPTH = 0.5
 """How far one pixel along z goes to the right and up."""
 
 
 def draw_grid(box: Box, unit: Sequence[int], chunk: Sequence[int], voxel_size: Sequence[float]) -> Markup:
-    """Return a box cut into units and, where these hold several chunks, a unit cut into chunks, to physical proportions.
+    """Return a box cut into units and, where these are shards, a shard cut into chunks, both to physical proportions.
 
     Parameters
     ----------
@@ -32,18 +32,18 @@ def draw_grid(box: Box, unit: Sequence[int], chunk: Sequence[int], voxel_size: S
 
     Examples
     --------
-    >>> "2 x 1 x 1 units" in draw_grid(Box((0, 0, 0), (64, 32, 32)), (32, 32, 32), (32, 32, 32), (4, 4, 35))
+    >>> "2 x 1 x 1 chunks" in draw_grid(Box((0, 0, 0), (64, 32, 32)), (32, 32, 32), (32, 32, 32), (4, 4, 35))
     True
     """
     if not box.size:
         return Markup()
-    count = box.coarsened(unit).shape
-    whole = Box((0, 0, 0), tuple(unit))
+    units = _times(box.coarsened(unit).shape)
+    if tuple(unit) == tuple(chunk):
+        return _draw_cuboid(box, unit, voxel_size, f"{units} chunks")
+    shard = Box((0, 0, 0), tuple(unit))
     return row(
-        _draw_cuboid(box, unit, voxel_size, f"{_times(count)} units"),
-        _draw_cuboid(whole, chunk, voxel_size, f"{_times(whole.coarsened(chunk).shape)} chunks in a unit")
-        if tuple(unit) != tuple(chunk)
-        else "",
+        _draw_cuboid(box, unit, voxel_size, f"{units} shards"),
+        _draw_cuboid(shard, chunk, voxel_size, f"{_times(shard.coarsened(chunk).shape)} chunks in a shard"),
     )
 
 
@@ -59,7 +59,8 @@ def _draw_cuboid(box: Box, step: Sequence[int], voxel_size: Sequence[float], cap
         return Markup()
     w, h, d = (max(THINNEST, EDGE * e / longest) for e in extent)
     back = d * DEPTH
-    cuts = [_cuts(start, stop, size) for start, stop, size in zip(box.start, box.stop, step, strict=True)]
+    ends = zip(box.start, box.stop, step, (w, h, back), strict=True)
+    cuts = [_cuts(start, stop, size, pixels) for start, stop, size, pixels in ends]
     lines = [f"M{x * w:.1f} {h + back:.1f}v{-h:.1f}l{back:.1f} {-back:.1f}" for x in cuts[0]]
     lines += [f"M0 {y * h + back:.1f}h{w:.1f}l{back:.1f} {-back:.1f}" for y in cuts[1]]
     lines += [f"M{z * back:.1f} {back - z * back:.1f}h{w:.1f}v{h:.1f}" for z in cuts[2]]
@@ -88,9 +89,8 @@ def _labels(box: Box, size: tuple[float, float, float]) -> str:
     )
 
 
-def _cuts(start: int, stop: int, size: int) -> list[float]:
-    """Return where multiples of a size lie within an interval, as shares of it; nothing where there are too many."""
-    first, last = start // size + 1, -(-stop // size)
-    if last - first > MAX_LINES:
+def _cuts(start: int, stop: int, size: int, pixels: float) -> list[float]:
+    """Return where multiples of a size lie within an interval, as shares of it; nothing where they lie too dense."""
+    if pixels * size < GAP * (stop - start):
         return []
-    return [(i * size - start) / (stop - start) for i in range(first, last)]
+    return [(i * size - start) / (stop - start) for i in range(start // size + 1, -(-stop // size))]

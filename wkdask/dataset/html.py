@@ -103,7 +103,7 @@ def _layer(layer: Layer) -> Markup:
         array = _array(layer, mag)
         if isinstance(array, MagArray):
             spec = array.handle.spec
-            stored: tuple[object, ...] = (_xyz(spec, spec.chunk), _xyz(spec, spec.unit), spec.codec or "uncompressed")
+            stored: tuple[object, ...] = (_xyz(spec, spec.chunk), _shard(spec), spec.codec or "uncompressed")
         else:
             stored = ("", "", array)
         rows.append((mag.name, _times(_box(properties, mag).shape), edges, *stored, format_bytes(_bytes(properties, mag))))
@@ -147,8 +147,8 @@ def _mag_view(view: MagView) -> Markup:
         ("shape", f"{_times(view.array.shape)} ({', '.join(map(str, spec.axes))})"),
         ("dtype", spec.dtype),
         ("voxel", " x ".join(map(format_length, _edges(mag, layer.voxel_size)))),
-        ("chunk", _times(spec.chunk)),
-        ("shard", _times(spec.unit)),
+        ("chunk", _xyz(spec, spec.chunk)),
+        ("shard", _shard(spec)),
         ("codec", spec.codec or "uncompressed"),
         ("bytes of voxels", format_bytes(_bytes(properties, mag))),
     ]
@@ -224,6 +224,10 @@ def _along(spec: ArraySpec, shape: Index, axis: str) -> int:
 
 def _xyz(spec: ArraySpec, shape: Index) -> str:
     return _times([_along(spec, shape, axis) for axis in "xyz"])
+
+
+def _shard(spec: ArraySpec) -> str:
+    return "none" if spec.unit == spec.chunk else _xyz(spec, spec.unit)
 
 
 def _times(numbers: Any) -> str:

@@ -48,7 +48,6 @@ def parse_resolution(resolution: ResolutionLike) -> Vec3Float:
         raise
     except (TypeError, ValueError, OverflowError):
         edges = []
-    edges = edges * 3 if len(edges) == 1 else edges
     if len(edges) != 3 or not all(math.isfinite(edge) and edge > 0 for edge in edges):
         shown = repr(resolution)
         raise InputError(
@@ -63,13 +62,14 @@ def _from_text(text: str) -> list[float]:
     if found is None:
         return []
     unit = LengthUnit.parse(found[2]) if found[2] else LengthUnit.NANOMETER
-    return [float(number) * unit.in_nanometer for number in re.split("[,x×]", found[1])]
+    edges = [float(number) * unit.in_nanometer for number in re.split("[,x×]", found[1])]
+    return edges * 3 if len(edges) == 1 else edges
 
 
 def _from_numbers(resolution: Any) -> list[float]:
     if isinstance(resolution, Sequence) or np.ndim(resolution):
         return [float(edge) for edge in resolution]
-    return [] if isinstance(resolution, bool) else [float(resolution)]
+    return [] if isinstance(resolution, bool) else [float(resolution)] * 3
 
 
 def choose_mag(edges: Mapping[Mag, Vec3Float], wanted: Vec3Float) -> Mag:
