@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 from wkdask.arrays.mag_array import MagArray
 from wkdask.errors import DatasetNotFoundError, MetadataError
-from wkdask.formats import Zarr3Array, open_array
+from wkdask.formats import open_array
 from wkdask.geometry.grid import Box
 from wkdask.metadata import FILE_NAME, LayerProperties, MagProperties, MetadataWarning, PathKind, Properties
 from wkdask.storage import Location
@@ -46,7 +47,8 @@ def open_mag_array(location: Location, properties: Properties, layer: LayerPrope
         Where the layer does not have it.
     """
     found = layer.mag(mag)
-    handle = open_array(_place(location, layer.name, found), layer.data_format)
+    ends = layer_ends(layer, found.mag, found.channel_index)
+    handle = open_array(_place(location, layer.name, found), layer.data_format, [ends[axis][1] for axis in "xyz"])
     if handle.spec.dtype != layer.dtype:
         warnings.warn(
             f"Layer '{layer.name}' is {layer.dtype} by the dataset's JSON, but {handle.spec.dtype} in the array of mag "
@@ -58,7 +60,8 @@ def open_mag_array(location: Location, properties: Properties, layer: LayerPrope
     if len(axes) == len(handle.spec.shape) and handle.spec.axes != axes:
         handle = handle.with_axes(axes)
     voxel = properties.voxel_size
-    box = _box(layer, found, handle)
+    pairs = [ends.get(axis, (0, n)) for axis, n in zip(handle.spec.axes, handle.spec.shape, strict=True)]
+    box = Box(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
     return MagArray(handle, found.mag, box, voxel.factor, str(voxel.unit), f"{layer.name}/{found.name}")
 
 
@@ -75,11 +78,19 @@ def _place(location: Location, layer: str, mag: MagProperties) -> Location:
     return location / candidates[0]
 
 
-def _box(layer: LayerProperties, mag: MagProperties, handle: Zarr3Array) -> Box:
-    """Return the layer's box, rounded outwards to the mag, along the stored axes."""
+def layer_ends(layer: LayerProperties, mag: Sequence[int], channel: int = 0) -> dict[str, tuple[int, int]]:
+    """Return, for each of a layer's axes, where its box begins and ends in voxels of a mag, rounded outwards.
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    mag
+        Mag-1 voxels of a voxel, along x, y, z.
+    channel
+        The first of its channels in the array.
+    """
     box = layer.bounding_box
-    ends = {a: (t // m, -(-b // m)) for a, t, b, m in zip("xyz", box.top_left, box.bottom_right, mag.mag, strict=True)}
-    ends["c"] = (mag.channel_index, mag.channel_index + layer.num_channels)
-    ends |= {axis.name: axis.bounds for axis in layer.additional_axes or ()}
-    pairs = [ends.get(axis, (0, n)) for axis, n in zip(handle.spec.axes, handle.spec.shape, strict=True)]
-    return Box(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
+    ends = {a: (t // m, -(-b // m)) for a, t, b, m in zip("xyz", box.top_left, box.bottom_right, mag, strict=True)}
+    ends["c"] = (channel, channel + layer.num_channels)
+    return ends | {axis.name: axis.bounds for axis in layer.additional_axes or ()}

@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from wkdask.cli.convert import convert
+from wkdask.cli.downsample import downsample
 from wkdask.cli.info import info
 
 EPILOG = (
@@ -25,6 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(epilog=EPILOG)(convert)
+app.command(epilog=EPILOG)(downsample)
 app.command(epilog=EPILOG)(info)
 
 

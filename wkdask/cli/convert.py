@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wkdask.cli import options as o
+
 if TYPE_CHECKING:
     from wkdask.storage import Location
-
-FORMATS = ("zarr3",)
 
 
 class Category(StrEnum):
@@ -19,132 +20,161 @@ class Category(StrEnum):
 
     color = "color"
     segmentation = "segmentation"
+    auto = "auto"
 
 
 class Missing(StrEnum):
     """What stands for slices that the numbering leaves out."""
 
-    zeros = "zeros"
+    error = "error"
+    close = "close"
     repeat = "repeat"
+    zeros = "zeros"
     ignore = "ignore"
 
 
-class Show(StrEnum):
-    """How progress is shown."""
+class LayersBy(StrEnum):
+    """Which files become one layer."""
 
-    auto = "auto"
-    rich = "rich"
-    plain = "plain"
-    none = "none"
+    enforce_layer_per_file = "enforce_layer_per_file"
+    enforce_single_layer = "enforce_single_layer"
+    enforce_layer_per_folder = "enforce_layer_per_folder"
+    enforce_layer_per_toplevel_folder = "enforce_layer_per_toplevel_folder"
+    inspect_every_file = "inspect_every_file"
+    inspect_single_file = "inspect_single_file"
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(readable=False, help="Folder of image slices, or one multi-page file.")],
-    target: Annotated[str, typer.Argument(help="Folder of the dataset; a second layer is added to an existing one.")],
-    voxel_size: Annotated[str, typer.Option(metavar="X,Y,Z", help="Edges of one voxel, such as 11.24,11.24,28.")],
-    unit: Annotated[str, typer.Option(help="Unit of the voxel size, by its full name.")] = "nanometer",
-    layer_name: Annotated[str | None, typer.Option(help="Default: the name of the source.")] = None,
-    category: Annotated[Category, typer.Option(help="What the voxels mean.")] = Category.color,
-    data_format: Annotated[str, typer.Option(help="How voxels are stored: zarr3.")] = "zarr3",
-    name: Annotated[str | None, typer.Option(help="Name of a new dataset. Default: the name of the target.")] = None,
-    chunk_shape: Annotated[str, typer.Option(metavar="X,Y,Z", help="Voxels of a chunk, such as 32 or 32,32,32.")] = "32",
-    shard_shape: Annotated[
+    source: Annotated[Path, typer.Argument(readable=False, help="Image file, folder or zip of images, or quoted pattern.")],
+    target: Annotated[str, typer.Argument(help="Folder of the dataset; further layers are added to an existing one.")],
+    voxel_size: Annotated[
         str | None,
-        typer.Option(metavar="X,Y,Z", help="Voxels of a shard. Default: 4096,4096,32; 1024 for coarser mags of deep layers."),
+        typer.Option(metavar="X,Y,Z", help="Edges of one voxel, such as 11.24,11.24,28. Default: what the images say."),
     ] = None,
-    compress: Annotated[bool, typer.Option(help="Whether chunks are compressed.")] = True,
-    codec: Annotated[str, typer.Option(metavar="NAME[:LEVEL]", help="Compressor: zstd, gzip or none.")] = "zstd:5",
+    unit: Annotated[str, typer.Option(help="Unit of the voxel size, by its full name.")] = "nanometer",
+    layer_name: Annotated[
+        str | None, typer.Option(help="Default: the name of the source; with several layers a prefix.")
+    ] = None,
+    category: Annotated[Category, typer.Option(help="What the voxels mean; auto looks at them.")] = Category.color,
+    data_format: Annotated[str, typer.Option(help="How voxels are stored: zarr3 or wkw.")] = "zarr3",
+    name: Annotated[str | None, typer.Option(help="Name of a new dataset. Default: the name of the target.")] = None,
+    chunk_shape: o.ChunkShape = "32",
+    shard_shape: o.ShardShape = None,
+    chunks_per_shard: o.ChunksPerShard = None,
+    compress: o.Compress = True,
+    codec: o.CodecName = None,
     downsample: Annotated[bool, typer.Option(help="Whether coarser magnifications are made.")] = True,
-    max_mag: Annotated[str | None, typer.Option(help="Coarsest magnification, such as 16 or 16-16-8.")] = None,
-    sampling_mode: Annotated[str, typer.Option(help="anisotropic, isotropic or constant_z.")] = "anisotropic",
-    interpolation_mode: Annotated[
-        str, typer.Option(help="default (median for color, mode for segmentation), median, mode, nearest, bilinear, max, min.")
-    ] = "default",
+    max_mag: o.MaxMag = None,
+    sampling_mode: o.SamplingMode = "anisotropic",
+    interpolation_mode: o.Interpolation = "default",
     batch_size: Annotated[int | None, typer.Option(min=1, help="Slices that one task reads. Default: a chunk's depth.")] = None,
-    missing: Annotated[Missing | None, typer.Option(help="What stands for missing slices. Default: refuse.")] = None,
+    missing: Annotated[Missing, typer.Option(help="What stands for slices that the numbering leaves out.")] = Missing.error,
+    z_from_name: Annotated[
+        str | None, typer.Option(metavar="REGEX", help="The slice's number in a file's name: a pattern with one group.")
+    ] = None,
+    layers_by: Annotated[LayersBy, typer.Option(help="Which files become one layer.")] = LayersBy.inspect_single_file,
+    max_layers: Annotated[int, typer.Option(min=1, help="More layers than these are an error.")] = 20,
+    channel: Annotated[int | None, typer.Option(min=0, help="Take this channel only.")] = None,
+    timepoint: Annotated[int | None, typer.Option(min=0, help="Take this time point only.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Of the layer, such as uint8. Default: that of the images.")] = None,
+    rescale: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MIN,MAX", help="Values that become the dtype's ends; or percentiles, percentiles:1,99, per-slice."
+        ),
+    ] = None,
+    invert: Annotated[bool, typer.Option("--invert", help="Make light dark and dark light.")] = False,
+    flip: Annotated[str, typer.Option(metavar="AXES", help="Axes of the result to mirror, such as x or yz.")] = "",
+    swap_xy: Annotated[bool, typer.Option("--swap-xy", help="Make the images' rows x and their columns y.")] = False,
+    topleft: Annotated[str, typer.Option(metavar="X,Y,Z", help="Where the first voxel lies, in mag-1 voxels.")] = "0,0,0",
+    mag: Annotated[str, typer.Option(help="The magnification that the images are.")] = "1",
     overwrite_existing: Annotated[bool, typer.Option(help="Delete the dataset at the target first.")] = False,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Tasks at once. Default: the number of cores.")] = None,
-    distribution_strategy: Annotated[
-        str, typer.Option(help="Where tasks run: threads, processes, sequential, local, or tcp://HOST:PORT.")
-    ] = "threads",
-    memory_limit: Annotated[
-        str | None, typer.Option(metavar="BYTES", help="Memory to use, such as 4GB. Default: 60 % of what there is.")
-    ] = None,
-    scratch: Annotated[
-        Path | None, typer.Option(help="Folder for what is being written. Default: a hidden one in the target.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option(help="Only say what would be done.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-    progress: Annotated[Show, typer.Option(help="A bar, a line now and then, or nothing.")] = Show.auto,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
+    jobs: o.Jobs = None,
+    distribution_strategy: o.Strategy = "threads",
+    memory_limit: o.MemoryLimit = None,
+    scratch: o.Scratch = None,
+    dry_run: o.DryRun = False,
+    as_json: o.AsJson = False,
+    progress: o.Progress = o.Show.auto,
+    verbose: o.Verbose = False,
+    quiet: o.Quiet = False,
 ) -> None:
-    """Convert a stack of images into a layer with its pyramid.
+    """Convert a stack of images into a layer with its pyramid; of several stacks or channels, each into its own.
 
     Stopped or killed at any moment, the same command goes on where it was.
     """
-    from wkdask.cli.output import emit, report_json, show_progress, typed_command
+    from wkdask.cli.output import typed_command
+    from wkdask.cli.running import Telling, run_all, storage_of
     from wkdask.clusters import open_pool
-    from wkdask.errors import InputError
-    from wkdask.formats import parse_codec
     from wkdask.geometry import Mag
-    from wkdask.images import find_images
-    from wkdask.metadata import LengthUnit, VoxelSize
-    from wkdask.operations import Into, Running, Sampling, SamplingModes, Storage, plan_convert
+    from wkdask.images import ConversionLayerMapping, Selection, find_layers
+    from wkdask.metadata import LengthUnit, VoxelSize, dtype_name
+    from wkdask.operations import (
+        Orientation,
+        Running,
+        Sampling,
+        SamplingModes,
+        Treatment,
+        parse_rescale,
+        plan_imports,
+    )
     from wkdask.plan import parse_bytes
     from wkdask.storage import Location
 
-    if data_format not in FORMATS:
-        raise InputError(f"The format {data_format!r} is not available yet. Use {', '.join(FORMATS)}.")
-    size = VoxelSize.parse(voxel_size, LengthUnit.parse(unit))
-    chosen = parse_codec(codec) if compress else None
-    storage = Storage(shape_of(chunk_shape), shape_of(shard_shape) if shard_shape else None, chosen)
-    coarsest = Mag(max_mag) if max_mag else None
-    sampling = Sampling(downsample, coarsest, SamplingModes.parse(sampling_mode), interpolation_mode)
+    size = VoxelSize.parse(voxel_size, LengthUnit.parse(unit)) if voxel_size else None
+    storage = storage_of(data_format, chunk_shape, shard_shape, chunks_per_shard, compress, codec)
+    sampling = Sampling(downsample, Mag(max_mag) if max_mag else None, SamplingModes.parse(sampling_mode), interpolation_mode)
+    treatment = Treatment(
+        category=None if category is Category.auto else category.value,
+        dataset=name,
+        orientation=Orientation(flips_of(flip), swap_xy),
+        topleft=o.shape_of(topleft),
+        mag=Mag(mag),
+        dtype=dtype_name(dtype) if dtype else None,
+        rescale=parse_rescale(rescale) if rescale else None,
+        invert=invert,
+    )
+    selection = Selection(
+        missing=missing.value,
+        z_from_name=z_from_name,
+        mapping=ConversionLayerMapping(layers_by.value),
+        channel=channel,
+        timepoint=timepoint,
+        max_layers=max_layers,
+        layer_name=layer_name,
+    )
     limit = parse_bytes(memory_limit) if memory_limit else None
     pool = open_pool(distribution_strategy, jobs, limit)
     running = Running(pool.slots, limit or 0, typed_command(), batch_size or 0, str(scratch) if scratch else "")
     place = Location.of(target)
-    stack = find_images(source, missing.value if missing else None)
-    into = Into(layer_name, category.value, name)
-    plan = plan_convert(stack, place, size, into=into, storage=storage, sampling=sampling, running=running)
-    plan.check_memory(limit, pool.slots, pool.processes)
+    layers = find_layers(source, selection)
+    make = partial(plan_imports, layers, place, size, treatment, storage=storage, sampling=sampling, running=running)
+    plans = make()
+    telling = Telling("convert", dry_run, as_json, progress, verbose, quiet)
     if overwrite_existing:
+        for plan in plans:
+            plan.check_memory(limit, pool.slots, pool.processes)
         check_deletable(place, source)
-    else:
-        plan.setup.check()
-    if dry_run:
-        emit(plan.describe() if as_json else plan, "convert --dry-run", as_json)
-        return
-    if overwrite_existing:  # only now, when all that was given is known to be usable
-        place.delete()
-        plan = plan_convert(stack, place, size, into=into, storage=storage, sampling=sampling, running=running)
-    for note in plan.notes if not quiet else ():
-        typer.echo(f"note: {note}", err=True)
-    with show_progress(progress.value if not quiet else "none", verbose, pool) as tell:
-        report = plan.run(pool=pool, memory_limit=limit, progress=tell)
-    if as_json or not quiet:
-        emit(report_json(report, plan) if as_json else report, "convert", as_json)
+        if not dry_run:  # only now, when all that was given is known to be usable
+            place.delete()
+            plans = make()
+    run_all(plans, pool, limit, telling)
 
 
-def shape_of(text: str) -> tuple[int, int, int]:
-    """Read ``32`` or ``32,32,32``.
+def flips_of(text: str) -> tuple[bool, bool, bool]:
+    """Read which axes are mirrored.
 
     Examples
     --------
-    >>> shape_of("32"), shape_of("64,64,32")
-    ((32, 32, 32), (64, 64, 32))
+    >>> flips_of("xz"), flips_of("")
+    ((True, False, True), (False, False, False))
     """
     from wkdask.errors import InputError
 
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) not in (1, 3):
-        raise InputError(f"{text!r} is no shape. Write it as 32 or 32,32,32.")
-    x, y, z = numbers * 3 if len(numbers) == 1 else numbers
-    return (x, y, z)
+    axes = text.replace(",", "").lower()
+    if set(axes) - set("xyz"):
+        raise InputError(f"{text!r} does not name axes. Write those to mirror, such as x or y,z.")
+    return ("x" in axes, "y" in axes, "z" in axes)
 
 
 def check_deletable(place: Location, source: Path) -> None:

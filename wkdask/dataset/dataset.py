@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from wkdask.dataset.layer import Layer, SegmentationLayer, _shape
+from wkdask.dataset.arguments import VoxelSizeLike, voxel_size_of
+from wkdask.dataset.importing import ImportVerbs, PathLike
+from wkdask.dataset.layer import Layer, SegmentationLayer
 from wkdask.dataset.store import DatasetStore
 from wkdask.errors import DatasetExistsError, InputError, LayerExistsError
-from wkdask.formats import Codec
-from wkdask.geometry import BoundingBox, Mag, MagLike, Vec3Float, Vec3IntLike
-from wkdask.images import find_images
-from wkdask.metadata import DataFormat, LayerProperties, LengthUnit, Properties, VoxelSize
-from wkdask.operations import Into, Running, Sampling, SamplingModes, Storage, plan_convert
-from wkdask.plan import Plan
+from wkdask.geometry import BoundingBox, Vec3Float
+from wkdask.metadata import DataFormat, LayerProperties, Properties, VoxelSize
 from wkdask.storage import WORK_FOLDER, Location
 
-PathLike = str | os.PathLike[str]
-VoxelSizeLike = tuple[float, float, float]
 
-
-class Dataset:
+class Dataset(ImportVerbs):
     """A WEBKNOSSOS dataset: layers of one volume, described by ``datasource-properties.json``.
 
     Parameters
@@ -70,7 +64,7 @@ class Dataset:
         read_only: bool = False,
     ) -> None:
         self._store = DatasetStore(Location.of(dataset_path), read_only=read_only)
-        size = _voxel_size(voxel_size, voxel_size_with_unit)
+        size = voxel_size_of(voxel_size, voxel_size_with_unit)
         if self._store.document.is_file():
             self._open_existing(size, name, exist_ok or (size is None))
         elif size is None or read_only:
@@ -218,146 +212,8 @@ class Dataset:
         self._store.update(added)
         return self.get_layer(layer_name)
 
-    @classmethod
-    def plan_from_images(
-        cls,
-        input_path: PathLike,
-        output_path: PathLike,
-        voxel_size: VoxelSizeLike | None = None,
-        name: str | None = None,
-        *,
-        voxel_size_with_unit: VoxelSize | None = None,
-        layer_name: str | None = None,
-        layer_category: str | None = None,
-        data_format: str | DataFormat = DataFormat.Zarr3,
-        chunk_shape: Vec3IntLike | int | None = None,
-        shard_shape: Vec3IntLike | int | None = None,
-        compress: bool | Codec = True,
-        batch_size: int | None = None,
-        missing: str | None = None,
-        downsample: bool = False,
-        coarsest_mag: MagLike | None = None,
-        sampling_mode: SamplingModes | str = SamplingModes.ANISOTROPIC,
-        interpolation_mode: str = "default",
-        jobs: int | None = None,
-        memory_limit: int | None = None,
-    ) -> Plan:
-        """Plan what `from_images` does; nothing is written until ``plan.run()`` or ``plan.compute()``."""
-        size = _voxel_size(voxel_size, voxel_size_with_unit)
-        if size is None:
-            raise InputError("No voxel size was given. Give voxel_size=(x, y, z) in nanometer.")
-        if str(data_format) != "zarr3":
-            raise InputError(f"The format {data_format!s} is not available yet. Use zarr3.")
-        codec = compress if isinstance(compress, Codec) else Codec("zstd", 5) if compress else None
-        return plan_convert(
-            find_images(os.fspath(input_path), missing),
-            output_path,
-            size,
-            into=Into(layer_name, layer_category or "color", name),
-            storage=Storage(_shape(chunk_shape) or (32, 32, 32), _shape(shard_shape), codec),
-            sampling=Sampling(
-                downsample,
-                None if coarsest_mag is None else Mag(coarsest_mag),
-                SamplingModes.parse(sampling_mode),
-                interpolation_mode,
-            ),
-            running=Running(jobs or 0, memory_limit or 0, batch_size=batch_size or 0),
-        )
-
-    @classmethod
-    def from_images(
-        cls,
-        input_path: PathLike,
-        output_path: PathLike,
-        voxel_size: VoxelSizeLike | None = None,
-        name: str | None = None,
-        *,
-        voxel_size_with_unit: VoxelSize | None = None,
-        layer_name: str | None = None,
-        layer_category: str | None = None,
-        data_format: str | DataFormat = DataFormat.Zarr3,
-        chunk_shape: Vec3IntLike | int | None = None,
-        shard_shape: Vec3IntLike | int | None = None,
-        compress: bool | Codec = True,
-        batch_size: int | None = None,
-        missing: str | None = None,
-        downsample: bool = False,
-        coarsest_mag: MagLike | None = None,
-        sampling_mode: SamplingModes | str = SamplingModes.ANISOTROPIC,
-        interpolation_mode: str = "default",
-        jobs: int | None = None,
-        memory_limit: int | None = None,
-    ) -> Dataset:
-        """Convert a stack of images into a layer of a new or existing dataset.
-
-        Parameters
-        ----------
-        input_path
-            A folder of slices in natural order, or one multi-page file.
-        output_path
-            The dataset; a further layer is added to an existing one.
-        voxel_size, voxel_size_with_unit
-            Edges of a mag-1 voxel along x, y, z: in nanometer, or with their unit. Give one of them.
-        name
-            Of a new dataset; default: the folder's name.
-        layer_name, layer_category
-            Default: the source's name, ``color``.
-        data_format
-            ``zarr3``.
-        chunk_shape, shard_shape
-            Along x, y, z, powers of two; default 32^3 and 4096 x 4096 x 32.
-        compress
-            Whether chunks are compressed, or by which codec; default zstd, level 5.
-        batch_size
-            Slices that one task reads; default: a chunk's depth.
-        missing
-            What stands for slices that the numbering leaves out: ``zeros`` or ``repeat``; None refuses such stacks.
-        downsample, coarsest_mag, sampling_mode, interpolation_mode
-            Whether, how far and how a pyramid is made, in the same run.
-        jobs, memory_limit
-            Threads; default: the number of cores. Bytes; default: 0.6 of what there is.
-
-        Returns
-        -------
-        Dataset
-            Opened, with the new layer.
-
-        Raises
-        ------
-        ImageConversionError
-            Where the images can not be a layer; nothing was written.
-        DatasetExistsError, LayerExistsError
-            Where the target holds something else, or the layer.
-
-        Examples
-        --------
-        >>> dataset = Dataset.from_images("em/", "memory://from_images", (4, 4, 35), layer_name="color", downsample=True)
-        >>> [str(mag) for mag in dataset.get_layer("color").mags]
-        ['1', '2-2-1', '4-4-1']
-        """
-        options = locals()
-        del options["cls"]
-        cls.plan_from_images(**options).run(memory_limit=memory_limit)
-        return cls.open(output_path)
-
-    def _repr_html_(self) -> str:
-        from wkdask.dataset.html import dataset_html
-
-        return dataset_html(self)
-
     def __repr__(self) -> str:
         properties = self._store.properties
         lines = [f"<Dataset '{properties.name}' at {self.path}, voxels of {properties.voxel_size}"]
         lines += [f"  {layer!r}" for layer in self.layers.values()]
         return "\n".join(lines) + ">"
-
-
-def _voxel_size(nanometer: VoxelSizeLike | None, with_unit: VoxelSize | None) -> VoxelSize | None:
-    if nanometer is not None and with_unit is not None:
-        raise InputError("Both voxel_size and voxel_size_with_unit were given. Give one of them.")
-    if nanometer is None:
-        return with_unit
-    try:
-        return VoxelSize(tuple(nanometer), LengthUnit.NANOMETER)  # type: ignore[arg-type]
-    except TypeError:
-        raise InputError(f"The voxel size {nanometer!r} is not three numbers. Give (x, y, z) in nanometer.") from None

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wkdask.arrays import MagArray
-from wkdask.arrays.opening import open_mag_array
+from wkdask.arrays.opening import layer_ends, open_mag_array
+from wkdask.dataset.arguments import storage_of
 from wkdask.dataset.mag_view import MagView
+from wkdask.dataset.pyramid import PyramidVerbs
 from wkdask.dataset.resolution import ROUNDING, ResolutionLike, choose_mag, parse_resolution
 from wkdask.dataset.store import DatasetStore
 from wkdask.errors import InputError, MagExistsError, ReadOnlyError
-from wkdask.formats import ArraySpec, Codec, find_format
-from wkdask.geometry import BoundingBox, Mag, MagLike, Vec3Float, Vec3Int, Vec3IntLike
+from wkdask.formats import Codec, find_format
+from wkdask.geometry import BoundingBox, Mag, MagLike, Vec3Float, Vec3IntLike
 from wkdask.metadata import DataFormat, LayerProperties, MagProperties, Properties
-from wkdask.operations import Storage
 from wkdask.storage import WORK_FOLDER, Location
 from wkdask.storage.document import exclusively
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import xarray
 
 
-class Layer:
+class Layer(PyramidVerbs):
     """A volume of a dataset, stored in one or several magnifications. Get one from `Dataset.get_layer`."""
 
     def __init__(self, store: DatasetStore, name: str) -> None:
@@ -222,20 +223,15 @@ class Layer:
         mag, layer = Mag(mag), self.properties
         if any(m.mag == mag.to_tuple() for m in layer.mags):
             raise MagExistsError(f"Layer '{self._name}' has a magnification {mag} already. Use get_mag to open it.")
-        codec = compress if isinstance(compress, Codec) else Codec("zstd", 5) if compress else None
-        storage = Storage(_shape(chunk_shape) or (32, 32, 32), _shape(shard_shape), codec)
-        end = [-(-n // m) for n, m in zip(layer.bounding_box.bottom_right, mag.to_tuple(), strict=True)]
-        chunk, shard = storage.shapes(end, first=False)
-        axes = layer.axes()
-        size = {axis: -(-n // s) * s for axis, n, s in zip("xyz", end, shard, strict=True)}
-        size |= {"c": layer.num_channels} | {axis.name: axis.bounds[1] for axis in layer.additional_axes or ()}
-        pieces = [{**dict(zip("xyz", shape, strict=True)), "c": layer.num_channels} for shape in (chunk, shard)]
-        chunks, units = (tuple(piece.get(axis, 1) for axis in axes) for piece in pieces)
-        spec = ArraySpec(tuple(size[axis] for axis in axes), layer.dtype, axes, chunks, units, codec)
+        storage = storage_of(layer.data_format, chunk_shape, shard_shape, compress)
+        ends, axes = layer_ends(layer, mag.to_tuple()), layer.axes()
+        spec = storage.spec({axis: ends[axis][1] for axis in axes}, layer.dtype, first=False)
         place = self._store.location / self._name / mag.to_layer_name()
-        find_format(layer.data_format).create(place, spec)
+        find_format(str(layer.data_format)).create(place, spec)
         order = {axis: i for i, axis in enumerate(axes) if axis in "cxyz"}
-        new = MagProperties.new(mag.to_tuple(), path=f"./{self._name}/{mag.to_layer_name()}", axis_order=order)
+        cube = spec.unit[order["x"]] if layer.data_format == DataFormat.WKW else None
+        path = f"./{self._name}/{mag.to_layer_name()}"
+        new = MagProperties.new(mag.to_tuple(), path=path, axis_order=order, cube_length=cube)
 
         def listed(old: Properties) -> Properties:
             return old.with_layer(old.layer(self._name).with_mag(new))
@@ -277,10 +273,3 @@ class SegmentationLayer(Layer):
             raise InputError(f"{value!r} is no segment id. Give a whole number from 0 on, or None where it is not known.")
         new = None if value is None else int(value)
         self._store.update(lambda old: old.with_layer(old.layer(self._name).updated(largest_segment_id=new)))
-
-
-def _shape(shape: Vec3IntLike | int | None) -> tuple[int, int, int] | None:
-    if shape is None:
-        return None
-    x, y, z = (shape,) * 3 if isinstance(shape, int) else Vec3Int(shape)
-    return (int(x), int(y), int(z))

@@ -3,132 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wkdask import kernels
 from wkdask._version import __version__
 from wkdask.errors import InputError
-from wkdask.formats import ArraySpec, Codec, Zarr3Array
-from wkdask.formats.zarr3 import Layout
 from wkdask.geometry import Mag
-from wkdask.geometry.grid import Box, Index
 from wkdask.images import ImageStack
-from wkdask.metadata import LayerProperties, VoxelSize, mag_name, validate_layer_name
+from wkdask.metadata import LayerProperties, VoxelSize, validate_layer_name
+from wkdask.operations.choices import Running, Sampling, Storage, codec_settings
 from wkdask.operations.level import Level
-from wkdask.operations.mag_list import SamplingModes, calculate_mags_to_downsample, default_coarsest_mag
-from wkdask.operations.pyramid import TILE_BYTES, Room, build_stages, chosen_tiles
+from wkdask.operations.mag_list import calculate_mags_to_downsample, default_coarsest_mag, sampling_mode_for
+from wkdask.operations.pyramid import TILE_BYTES, Room, build_levels, build_stages, chosen_tiles
+from wkdask.operations.source import FromImages, Orientation
 from wkdask.operations.target import CommitLevel, NewLayer, dumped
-from wkdask.operations.tiles import Array, WriteTiles
-from wkdask.plan import Journal, Plan, default_limit
-from wkdask.plan.memory import used_bytes
+from wkdask.operations.tiles import WriteTiles
+from wkdask.operations.values import ValueMap
+from wkdask.plan import Journal, Plan
 from wkdask.storage import Location
 
-AXES = ("c", "x", "y", "z")
 COLOR_DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32")
 SEGMENTATION_DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
-IMAGE_SHARD = (4096, 4096, 32)
-MAG_SHARD = (1024, 1024, 1024)
-CHUNK = (32, 32, 32)
-IMPORTS_BYTES = 96 << 20
-"""What a process takes for libraries that a plan's first task loads."""
-ZSTD_5 = Codec("zstd", 5)
-KERNELS = {"median": "median", "mode": "mode", "max": "max", "min": "min", "nearest": "nearest", "bilinear": "mean"}
-
-
-@dataclass(frozen=True, slots=True)
-class FromImages:
-    """A source of tiles: a stack of images, whose (z, y, x, c) is seen as (c, x, y, z)."""
-
-    stack: ImageStack
-
-    def read(self, box: Box) -> Array:
-        """Return a box of the stack."""
-        _, x, y, z = box.slices
-        rows = self.stack.read(z.start, z.stop, y.start, y.stop)
-        return rows[:, :, x].transpose()
-
-    def bytes_read(self, box: Box) -> int:
-        """Return the bytes of voxels of a box."""
-        return box.size * int(np.dtype(self.stack.dtype).itemsize)
-
-    def needs(self, box: Box) -> Iterable[tuple[int, int]]:  # noqa: ARG002
-        """Return nothing: images are there."""
-        return ()
-
-    def describe(self, tile: Index) -> str:
-        """Return what is read, and how often each page is decoded."""
-        pages, times = self.stack.shape[0], self.stack.decodes(tile[2])
-        return f"{pages} page{'s' if pages != 1 else ''}, each decoded {'once' if times <= 1 else f'{times:.3g} times'},"
-
-
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """How a layer's voxels are to lie on disk.
-
-    Parameters
-    ----------
-    chunk, shard
-        Shapes along x, y, z; ``shard`` None: 4096 x 4096 x 32 for the images, 1024^3 for the coarser magnifications.
-    codec
-        Compressor of the chunks.
-    """
-
-    chunk: tuple[int, int, int] = CHUNK
-    shard: tuple[int, int, int] | None = None
-    codec: Codec | None = ZSTD_5
-
-    def shapes(self, size: Sequence[int], *, first: bool) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-        """Return chunk and shard of a magnification of this size; flat layers get flat ones."""
-        chunk = self.chunk
-        usual = IMAGE_SHARD if first or size[2] <= IMAGE_SHARD[2] else MAG_SHARD
-        shard = self.shard or (max(usual[0], chunk[0]), max(usual[1], chunk[1]), max(usual[2], chunk[2]))
-        if size[2] == 1 and first and self.shard is None and chunk == CHUNK:
-            chunk, shard = (*chunk[:2], 1), (*shard[:2], 1)
-        for what, shape in (("chunk", chunk), ("shard", shard)):
-            if any(n < 1 or n & (n - 1) for n in shape):
-                raise InputError(f"The {what} shape {shape} has an edge that is no power of two. Use such as 32,32,32.")
-        if any(s % c for s, c in zip(shard, chunk, strict=True)):
-            raise InputError(f"The shard shape {shard} is no multiple of the chunk shape {chunk}. Make each edge a multiple.")
-        return chunk, shard
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How coarser magnifications are made: which, and by what kernel ("default": median for colour, mode for segmentation)."""
-
-    downsample: bool = True
-    coarsest: Mag | None = None
-    mode: SamplingModes = SamplingModes.ANISOTROPIC
-    interpolation: str = "default"
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """What a plan may use: threads of one process, bytes of memory, and the command to show to those who find it unfinished."""
-
-    workers: int = 0
-    memory_limit: int = 0
-    command: str = ""
-    batch_size: int = 0
-    scratch: str = ""
-
-    @property
-    def threads(self) -> int:
-        """Tasks that run at once."""
-        return self.workers or os.cpu_count() or 1
-
-    @property
-    def tile_bytes(self) -> int:
-        """Voxels that one task may hold: a share of what is left of the limit for each thread."""
-        limit = self.memory_limit or default_limit()
-        return max(1 << 20, (limit - min(used_bytes() + IMPORTS_BYTES, limit // 2)) // self.threads * 2 // 5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +42,26 @@ class Into:
         ``color`` or ``segmentation``.
     dataset
         Name of a new dataset; default: that of its folder.
+    orientation
+        How images lie in the layer.
+    topleft
+        Where the first voxel lies, in mag-1 voxels.
+    mag
+        The magnification that the images are.
+    values
+        What becomes of their values; None: they stay.
+    color
+        Red, green, blue in which the layer is shown.
     """
 
     layer: str | None = None
     category: str = "color"
     dataset: str | None = None
+    orientation: Orientation = Orientation()
+    topleft: tuple[int, int, int] = (0, 0, 0)
+    mag: Mag = Mag(1)
+    values: ValueMap | None = None
+    color: tuple[int, int, int] | None = None
 
 
 def plan_convert(
@@ -171,7 +85,7 @@ def plan_convert(
     voxel_size
         Of a mag-1 voxel.
     into
-        Layer, category and dataset.
+        Layer, category, dataset, orientation, place and values.
     storage, sampling
         How voxels lie on disk, and which magnifications are made.
     running
@@ -185,16 +99,20 @@ def plan_convert(
     name = validate_layer_name(_layer_name(stack) if into.layer is None else into.layer)
     place = Location.of(target)
     journal = Journal(place, name, running.scratch)
-    layer = _layer(stack, name, into.category)
-    levels, mags = _levels(stack, layer, place / name, voxel_size, storage, sampling)
-    chosen = [(tuple(row[:-1]), row[-1]) for row in (journal.document() or {}).get("layout", ())]
-    stages, last = build_stages(FromImages(stack), levels, _room(stack, levels[0], running), journal, chosen)
+    layer = _layer(stack, name, into, storage)
+    mags = _mags(layer, into.mag, voxel_size, sampling)
+    kernel = sampling.kernel(layer.category)
+    levels = build_levels(layer, place / name, mags, None, storage, kernel)
+    origin = (into.topleft[0] // into.mag.x, into.topleft[1] // into.mag.y, into.topleft[2] // into.mag.z)
+    source = FromImages(stack, into.orientation, origin, into.values)
+    stages, last = build_stages(source, levels, _room(source, levels[0], running), journal, journal.layout())
     written = [level for s in stages if isinstance(s.operation, WriteTiles) for level in s.operation.levels]
-    setup = NewLayer(journal, into.dataset or place.name, voxel_size, dumped(layer), tuple(written), tuple(mags))
+    triples = tuple(mag.to_tuple() for mag in mags)
+    setup = NewLayer(journal, voxel_size, dumped(layer), tuple(written), triples, into.dataset or place.name)
     return Plan(
         name=f"convert {_source_name(stack)} to {place.name}/{name}",
         journal=journal,
-        settings=_settings(stack, layer, voxel_size, storage, levels),
+        settings=_settings(stack, layer, voxel_size, into, levels),
         identity=_identity(stack),
         stages=tuple(stages),
         milestones=tuple(CommitLevel(setup, number, stage) for number, stage in enumerate(last)),
@@ -207,7 +125,7 @@ def plan_convert(
 
 
 def _source_name(stack: ImageStack) -> str:
-    return stack.files[0] if stack.multipage else Path(stack.folder).name
+    return stack.files[0] if len(stack.files) == 1 else Path(stack.folder).name
 
 
 def _layer_name(stack: ImageStack) -> str:
@@ -217,95 +135,87 @@ def _layer_name(stack: ImageStack) -> str:
     return kept or "color"
 
 
-def _layer(stack: ImageStack, name: str, category: str) -> LayerProperties:
+def _layer(stack: ImageStack, name: str, into: Into, storage: Storage) -> LayerProperties:
     """Return the layer that a stack becomes, without magnifications."""
+    category, dtype = into.category, into.values.target if into.values else stack.dtype
     if category not in ("color", "segmentation"):
         raise InputError(f"There is no category {category!r}. Use color or segmentation.")
     allowed = COLOR_DTYPES if category == "color" else SEGMENTATION_DTYPES
-    if stack.dtype not in allowed:
-        raise InputError(f"The images are {stack.dtype}; a {category} layer holds {', '.join(allowed)}. Convert them first.")
+    if dtype not in allowed:
+        raise InputError(
+            f"The images are {dtype}; a {category} layer holds {', '.join(allowed)}. Give --dtype to convert them."
+        )
     if category == "segmentation" and stack.channels > 1:
         raise InputError(f"The images have {stack.channels} channels; a segmentation has one. Use --category color.")
-    z, y, x = stack.shape
-    return LayerProperties.new(name, category, stack.dtype, stack.channels, "zarr3", ((0, 0, 0), (x, y, z)))
-
-
-def _levels(
-    stack: ImageStack, layer: LayerProperties, place: Location, voxel_size: VoxelSize, storage: Storage, sampling: Sampling
-) -> tuple[list[Level], list[tuple[int, int, int]]]:
-    """Return the magnifications, finest first, and their factors."""
-    z, y, x = stack.shape
-    mags = [Mag(1)]
-    if sampling.downsample:
-        mode = SamplingModes.CONSTANT_Z if z == 1 else sampling.mode
-        coarsest = sampling.coarsest or default_coarsest_mag((x, y, z))
-        mags += calculate_mags_to_downsample(Mag(1), coarsest, voxel_size.to_nanometer(), mode)
-    kernel = _kernel(sampling.interpolation, layer.category)
-    levels: list[Level] = []
-    for mag, finer in zip(mags, [Mag(1), *mags], strict=False):
-        size = tuple(-(-n // m) for n, m in zip((x, y, z), mag.to_tuple(), strict=True))
-        chunk, shard = storage.shapes(size, first=not levels)
-        shape = tuple(-(-n // s) * s for n, s in zip(size, shard, strict=True))
-        channels = (stack.channels,)
-        spec = ArraySpec(channels + shape, stack.dtype, AXES, channels + chunk, channels + shard, storage.codec)
-        array = Zarr3Array(place / mag_name(mag), spec, Layout(sharded=chunk != shard))
-        factor = (1, *(m // f for m, f in zip(mag.to_tuple(), finer.to_tuple(), strict=True)))
-        box = Box((0,) * 4, channels + size)
-        levels.append(Level(f"{layer.name}/{mag_name(mag)}", array, box, factor, kernel))
-    bytes_of = [level.box.size * level.array.spec.itemsize for level in levels]
-    work = [(size, math.prod(level.factor)) for size, level in zip(bytes_of, levels[1:], strict=False)]
-    large = kernels.worth_compiling(kernel, work)
-    return [replace(level, large=large) for level in levels], [mag.to_tuple() for mag in mags]
-
-
-def _kernel(interpolation: str, category: str) -> str:
-    if interpolation == "default":
-        return "median" if category == "color" else "mode"
-    if interpolation not in KERNELS:
-        known = ", ".join(("default", *KERNELS))
-        raise InputError(f"There is no interpolation mode {interpolation!r} here; there are {known}. Use one of those.")
-    return KERNELS[interpolation]
-
-
-def _room(stack: ImageStack, first: Level, running: Running) -> Room:
-    """Return what tasks may use: tiles of whole pages where pages can not be read in bands for less."""
-    chunk = first.array.spec.chunk
-    depth = max(chunk[3], running.batch_size)
-    if depth % chunk[3]:
+    if stack.times > 1 and storage.data_format == "wkw":
         raise InputError(
-            f"The batch size {running.batch_size} is no multiple of the chunk's {chunk[3]} slices. "
-            f"Give one, such as {2 * chunk[3]}."
+            f"The images have {stack.times} time points, which WKW can not store. Use --data-format zarr3, or choose one "
+            "with --timepoint."
+        )
+    mag = into.mag.to_tuple()
+    if any(t % m or t < 0 for t, m in zip(into.topleft, mag, strict=True)):
+        raise InputError(f"The images can not begin at {into.topleft} in mag {into.mag}. Give multiples of the mag, from 0 on.")
+    size = tuple(n * m for n, m in zip(into.orientation.extent(stack.shape), mag, strict=True))
+    times = [("t", (0, stack.times), 0)] if stack.times > 1 else []
+    layer = LayerProperties.new(name, category, dtype, stack.channels, storage.data_format, (into.topleft, size), times)
+    return layer.with_view_configuration(color=into.color) if into.color else layer
+
+
+def _mags(layer: LayerProperties, first: Mag, voxel_size: VoxelSize, sampling: Sampling) -> list[Mag]:
+    """Return the magnifications, finest first."""
+    if not sampling.downsample:
+        return [first]
+    size = layer.bounding_box.size
+    coarsest = sampling.coarsest or default_coarsest_mag(size)
+    if sampling.coarsest is None and not coarsest > first:
+        return [first]
+    mode = sampling_mode_for(size, sampling.mode)
+    return [first, *calculate_mags_to_downsample(first, coarsest, voxel_size.to_nanometer(), mode)]
+
+
+def _room(source: FromImages, first: Level, running: Running) -> Room:
+    """Return what tasks may use: tiles of whole pages where pages can not be read in bands for less."""
+    stack, spec = source.stack, first.array.spec
+    chunk = dict(zip(spec.axes, spec.chunk, strict=True))
+    depth = max(chunk["z"], running.batch_size)
+    if depth % chunk["z"]:
+        raise InputError(
+            f"The batch size {running.batch_size} is no multiple of the chunk's {chunk['z']} slices. "
+            f"Give one, such as {2 * chunk['z']}."
         )
     z, height, width = stack.shape
-    most = running.tile_bytes
-    row = stack.bytes // max(1, z * height) * min(depth, z)
-    whole = -(-width // chunk[1]) * chunk[1]
-    rows = chunk[2]
+    across, down = ("y", "x") if source.orientation.swap_xy else ("x", "y")  # image columns, image rows
+    most = max(1 << 20, running.tile_bytes - stack.decoded_bytes)
+    row = width * stack.channels * np.dtype(stack.dtype).itemsize * min(depth, z)
+    whole = -(-width // chunk[across]) * chunk[across]
+    rows = chunk[down]
+    least = {"c": chunk.get("c", 1), "t": 1, "z": depth, across: whole, down: rows}
+    tile_bytes = min(TILE_BYTES, most)
     if not stack.rows_alone:  # a page is decoded as often as there are bands, so bands are as high as memory allows
         rows = max(rows, min(-(-height // rows) * rows, 1 << max(1, most // row).bit_length() - 1))
-        tile_bytes = most if rows < height else max(min(TILE_BYTES, most), rows * row)
-        return Room(running.threads, tile_bytes, (chunk[0], whole, rows, depth))
-    wide = row * rows > most
-    return Room(running.threads, min(TILE_BYTES, most), (chunk[0], chunk[1] if wide else whole, rows, depth))
+        least[down] = rows
+        tile_bytes = most if rows < height else max(tile_bytes, rows * row)
+    elif row * rows > most:
+        least[across] = chunk[across]
+    return Room(running.threads, tile_bytes, tuple(least[axis] for axis in spec.axes))
 
 
 def _settings(
-    stack: ImageStack, layer: LayerProperties, voxel_size: VoxelSize, storage: Storage, levels: Sequence[Level]
+    stack: ImageStack, layer: LayerProperties, voxel_size: VoxelSize, into: Into, levels: list[Level]
 ) -> dict[str, Any]:
     """Return all that decides the bytes that are written."""
-    import zstandard
-
     return {
         "layer": layer.to_dict(),
         "voxel_size": str(voxel_size),
         "missing": stack.missing or "refused",
-        "codec": str(storage.codec or "none"),
+        "orientation": [*into.orientation.flip, into.orientation.swap_xy],
+        "values": repr(into.values) if into.values else "as they are",
         "mags": [level.name.rpartition("/")[2] for level in levels],
         "chunks": [level.array.spec.chunk for level in levels],
         "shards": [level.array.spec.unit for level in levels],
         "kernel": levels[0].mode,
         "wkdask": __version__,
-        "zstd": ".".join(map(str, zstandard.ZSTD_VERSION)),
+        **codec_settings(levels[0].array.spec.codec),
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from wkdask.errors import DamagedError
-from wkdask.formats import Zarr3Array
+from wkdask.formats import ArrayHandle
 from wkdask.formats.shard import read_part
 from wkdask.geometry.grid import Box, Index, Tiling
 from wkdask.plan import FileRecord, Journal
@@ -35,16 +35,19 @@ class Level:
         Whether there is enough to reduce for compiled kernels to pay; None: as the process finds out.
     direct
         Whether each unit is written whole by one task; else in parts, which are joined.
+    domain
+        Where only a part is written: the whole bounding box.
     """
 
     name: str
-    array: Zarr3Array
+    array: ArrayHandle
     box: Box
     factor: Index
     mode: str
     large: bool | None = None
     scale: Index = ()
     direct: bool = True
+    domain: Box | None = None
 
     def within(self, scale: Index, tile: Index, over: Box) -> Level:
         """Return the level as a stage with such tiles over ``over`` writes it."""
@@ -86,9 +89,9 @@ class Level:
             if record.path.endswith(".part"):
                 read_part(place)
                 return True
-            tail = record.path.removeprefix(path_below(journal.target, self.array.location) + "/" + self.array.layout.prefix)
-            found = self.array.inspect(tuple(map(int, tail.split(self.array.layout.separator))))
-        except (DamagedError, ValueError):
+            index = self.array.unit_of(record.path.removeprefix(path_below(journal.target, self.array.location) + "/"))
+            found = self.array.inspect(index) if index else None
+        except DamagedError:
             return False
         return found is not None and found.digest == record.digest
 

@@ -10,11 +10,16 @@ from functools import partial
 import numpy as np
 
 from wkdask import kernels
-from wkdask.formats import Zarr3Array
+from wkdask.arrays.opening import layer_ends
+from wkdask.formats import ArrayHandle, find_format
+from wkdask.geometry import Mag
 from wkdask.geometry.grid import Box, Index, Tiling
+from wkdask.metadata import LayerProperties, mag_name
+from wkdask.operations.choices import Storage
 from wkdask.operations.level import Level
 from wkdask.operations.tiles import Array, JoinUnits, Source, WriteTiles
 from wkdask.plan import Journal, Stage
+from wkdask.storage import Location
 
 TILE_BYTES = 64 << 20
 """Voxels that one task holds, where memory allows more: beyond this, larger tiles gain nothing."""
@@ -51,7 +56,7 @@ class Reduced:
         See `Level`.
     """
 
-    array: Zarr3Array
+    array: ArrayHandle
     box: Box
     factor: Index
     mode: str
@@ -70,6 +75,15 @@ class Reduced:
     def needs(self, box: Box) -> Iterable[tuple[int, int]]:
         """Return the tasks that write what is read."""
         return self.made.covering(mirrored_range(box.refined(self.factor), self.box)) if self.made else ()
+
+    def bytes_beside(self, box: Box) -> int:  # noqa: ARG002
+        """Return 0: no memory but that of the voxels."""
+        return 0
+
+    @property
+    def growth(self) -> str:
+        """Tiles may grow along all axes of space."""
+        return "xyz"
 
     def describe(self, tile: Index) -> str:  # noqa: ARG002
         """Return what is read."""
@@ -125,11 +139,14 @@ class Room:
         Voxels that one task may hold.
     least
         The smallest tile that the source reads well, such as the rows of a page that are decoded together.
+    fused
+        Whether tiles of one level may make coarser levels too; they may not where levels are cut to boxes of their own.
     """
 
     workers: int
     tile_bytes: int = TILE_BYTES
     least: Index = ()
+    fused: bool = True
 
 
 Chosen = tuple[Index, int]
@@ -164,7 +181,7 @@ def choose_tile(levels: Sequence[Level], source_factor: int, growth: Growth, roo
     over = levels[0].box
     steps = [tuple(map(max, levels[0].array.spec.chunk, room.least or levels[0].array.spec.chunk))]
     for level in levels[1:]:
-        if max(level.factor) > 2:  # mirroring at the end would reach beyond the tile
+        if max(level.factor) > 2 or not room.fused:  # mirroring at the end would reach beyond the tile
             break
         steps.append(tuple(math.lcm(o, c * s) for o, c, s in zip(steps[-1], level.array.spec.chunk, level.scale, strict=True)))
     voxel_bytes = levels[0].array.spec.itemsize * source_factor
@@ -250,9 +267,51 @@ def build_stages(
             fine, coarse = write.levels[-1], left[0]
             if fine.direct:
                 made = Made(stage, write.tiles, fine.scale)
-            source = Reduced(fine.array, fine.box, coarse.factor, coarse.mode, made, coarse.large)
-            room = Room(room.workers, min(room.tile_bytes, TILE_BYTES))
+            source = Reduced(fine.array, fine.domain or fine.box, coarse.factor, coarse.mode, made, coarse.large)
+            room = Room(room.workers, min(room.tile_bytes, TILE_BYTES), fused=room.fused)
     return stages, last
+
+
+def build_levels(
+    layer: LayerProperties,
+    place: Location,
+    mags: Sequence[Mag],
+    finer: Mag | None,
+    storage: Storage,
+    kernel: str,
+) -> list[Level]:
+    """Return the magnifications that are to be written, in the order of the mags.
+
+    Parameters
+    ----------
+    layer
+        Whose box, dtype and axes they have.
+    place
+        The layer's folder.
+    mags
+        Finest first, each a multiple of the one before.
+    finer
+        The mag that the first is made of; None where images make it.
+    storage, kernel
+        How voxels lie on disk, and how they are reduced.
+    """
+    form, levels = find_format(storage.data_format), list[Level]()
+    for mag, before in zip(mags, [finer or mags[0], *mags], strict=False):
+        ends = layer_ends(layer, mag.to_tuple())
+        axes = layer.axes()
+        spec = storage.spec({axis: ends[axis][1] for axis in axes}, layer.dtype, first=finer is None and not levels)
+        factors = dict(zip("xyz", (m // b for m, b in zip(mag.to_tuple(), before.to_tuple(), strict=True)), strict=True))
+        box = Box(tuple(ends[axis][0] for axis in axes), tuple(ends[axis][1] for axis in axes))
+        factor = tuple(factors.get(axis, 1) for axis in axes)
+        levels.append(Level(f"{layer.name}/{mag_name(mag)}", form.at(place / mag_name(mag), spec), box, factor, kernel))
+    return with_kernels(levels, kernel, [level.box.size * math.prod(level.factor) for level in levels])
+
+
+def with_kernels(levels: list[Level], kernel: str, sources: Sequence[int]) -> list[Level]:
+    """Return levels that know whether compiled kernels pay, for so many voxels that each is made of."""
+    work = [(n * level.array.spec.itemsize, math.prod(level.factor)) for n, level in zip(sources, levels, strict=True)]
+    large = kernels.worth_compiling(kernel, [one for one in work if one[1] > 1])
+    return [replace(level, large=large) for level in levels]
 
 
 def chosen_tiles(stages: Iterable[Stage]) -> list[list[object]]:
@@ -268,8 +327,7 @@ def _stage(source: Source, levels: Sequence[Level], room: Room, journal: Journal
         scale = tuple(s * f for s, f in zip(scale, level.factor, strict=True))
         scaled.append(replace(level, scale=scale))
     reduced = isinstance(source, Reduced)
-    # images are read plane by plane, so their tiles grow within the plane only
-    growth = [i for i, axis in enumerate(first.array.spec.axes) if axis in ("xyz" if reduced else "xy")]
+    growth = [first.array.spec.axes.index(axis) for axis in source.growth]
     tile, count = chosen or choose_tile(scaled, math.prod(source.factor) if isinstance(source, Reduced) else 1, growth, room)
     own = tuple(level.within(level.scale, tile, first.box) for level in scaled[:count])
     return WriteTiles(source, own, tile, journal, extremes=not reduced)

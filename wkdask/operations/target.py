@@ -1,4 +1,4 @@
-"""A layer that a plan makes: its arrays before the first task, its place in the JSON when a magnification is complete."""
+"""Layers that plans make or extend: arrays before the first task, the JSON's list when a magnification is complete."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from wkdask.errors import DatasetExistsError, InputError, LayerExistsError, MetadataError
-from wkdask.formats import Zarr3
+from wkdask.errors import DatasetExistsError, InputError, LayerExistsError, MagExistsError, MetadataError
+from wkdask.formats import find_format
 from wkdask.metadata import (
     FILE_NAME,
     LayerProperties,
@@ -17,6 +17,7 @@ from wkdask.metadata import (
     VoxelSize,
     dump_json,
     load_json,
+    mag_name,
     ome_attributes,
 )
 from wkdask.operations.level import Level, path_below
@@ -27,25 +28,24 @@ GROUP = {"zarr_format": 3, "node_type": "group"}
 
 
 @dataclass(frozen=True)
-class NewLayer:
-    """A new layer in a dataset that exists or is to be made; see `wkdask.plan.Setup`.
+class LayerTarget:
+    """What a plan writes: magnifications of one layer; see `wkdask.plan.Setup`.
 
     Parameters
     ----------
     journal
-        Of the run that makes it.
-    dataset_name, voxel_size
-        Of the dataset, where it is to be made; an existing one must have this voxel size.
+        Of the run; its key is the layer's name.
+    voxel_size
+        Of the dataset.
     layer
-        The layer without magnifications, as JSON.
+        The layer as JSON: a new one without magnifications, or an existing one as the plan found it.
     levels
-        Its magnifications.
+        The magnifications.
     mags
         Their factors, in the same order.
     """
 
     journal: Journal
-    dataset_name: str
     voxel_size: VoxelSize
     layer: bytes
     levels: tuple[Level, ...]
@@ -58,8 +58,104 @@ class NewLayer:
 
     @property
     def properties(self) -> LayerProperties:
-        """The layer without magnifications."""
+        """The layer as the plan sees it."""
         return LayerProperties.from_dict(load_json(self.layer, "layer"), "layer")
+
+    @property
+    def new_levels(self) -> tuple[Level, ...]:
+        """The levels that no reader knows before they are complete."""
+        return self.levels
+
+    def check(self) -> None:
+        """Refuse a target that is not as the plan needs it."""
+        raise NotImplementedError
+
+    def create(self) -> None:
+        """Make the groups and the empty arrays; nothing lists them yet."""
+        if self.properties.data_format == "zarr3":
+            for group in (self.journal.target / "zarr.json", self._group):
+                if not group.is_file():
+                    group.write_bytes(json.dumps(GROUP, indent=4).encode(), self.journal.scratch)
+        form = find_format(self.properties.data_format)
+        for level in self.levels:
+            if not form.detect(level.array.location):
+                form.create(level.array.location, level.array.spec)
+
+    @property
+    def _group(self) -> Location:
+        return self.journal.target / self.journal.key / "zarr.json"
+
+    def sweep(self, keep: frozenset[str]) -> None:
+        """Delete units, parts and unfinished files that no receipt speaks for."""
+        self.journal.scratch.delete()
+        for level in self.new_levels:
+            for index in list(level.array.written_units()):
+                unit = level.array.unit_location(index)
+                if path_below(self.journal.target, unit) not in keep:
+                    unit.delete()
+        for mag in self.journal.parts.names():
+            for unit_name in (self.journal.parts / mag).names():
+                folder = self.journal.parts / mag / unit_name
+                for part in folder.names():
+                    if path_below(self.journal.target, folder / part) not in keep:
+                        (folder / part).delete()
+
+    def finish(self, journal: Iterable[Receipt]) -> None:
+        """Leave a list of units with size and digest for each magnification, and OME-NGFF metadata for other readers."""
+        units = {level.name: self._units_before(level) for level in self.levels}
+        prefixes = {path_below(self.journal.target, level.array.location) + "/": level.name for level in self.levels}
+        for receipt in journal:
+            for record in receipt.files:
+                for prefix, name in prefixes.items():
+                    if record.path.startswith(prefix):
+                        units[name][record.path.removeprefix(prefix)] = {"bytes": record.size, "digest": f"{record.digest:08x}"}
+        made_by = (self.journal.document() or {}).get("fingerprint")
+        for name, found in units.items():
+            document = {"version": 1, "plan": made_by, "units": found}
+            self._receipts(name).write_bytes(json.dumps(document, indent=1).encode(), self.journal.scratch)
+        if self.properties.data_format == "zarr3":
+            self._write_ome()
+
+    def _receipts(self, level: str) -> Location:
+        return self.journal.target / WORK_FOLDER / "receipts" / f"{level}.json"
+
+    def _units_before(self, level: Level) -> dict[str, Any]:  # noqa: ARG002
+        """Return what is known of units that the plan does not write."""
+        return {}
+
+    def _write_ome(self) -> None:
+        """Tell other readers of all magnifications that lie in the layer's own folder."""
+        properties = Properties.from_json(self.document.read_bytes(), str(self.document))
+        layer = properties.layer(self.journal.key)
+        own = f"./{self.journal.key}/"
+        pairs = [(mag.mag, (mag.path or own + mag.name).removeprefix(own)) for mag in layer.mags]
+        pairs = [(mag, path) for mag, path in pairs if "/" not in path]
+        attributes = ome_attributes(layer.axes(), self.voxel_size, pairs)
+        self._group.write_bytes(json.dumps({**GROUP, "attributes": attributes}, indent=4).encode(), self.journal.scratch)
+
+    def commit(self, level: int, low: float | None, high: float | None) -> None:
+        """List a magnification in the JSON."""
+        update_document(self.document, lambda old: self._with_level(old, level, low, high))
+
+    def _with_level(self, old: bytes | None, number: int, low: float | None, high: float | None) -> bytes:
+        properties, layer = self._listed(old, low, high)
+        array = self.levels[number].array
+        order = {axis: i for i, axis in enumerate(array.spec.axes) if axis in "cxyz"}
+        path = f"./{path_below(self.journal.target, array.location)}"
+        cube = array.spec.unit[order["x"]] if layer.data_format == "wkw" else None
+        layer = layer.with_mag(MagProperties.new(self.mags[number], path=path, axis_order=order, cube_length=cube))
+        return properties.with_layer(layer).to_json()
+
+    def _listed(self, old: bytes | None, low: float | None, high: float | None) -> tuple[Properties, LayerProperties]:
+        """Return dataset and layer as the document has them, or as they are to be."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class NewLayer(LayerTarget):
+    """A new layer in a dataset that exists or is to be made, with `dataset_name` where it is to be made."""
+
+    dataset_name: str = ""
 
     def check(self) -> None:
         """Refuse a target that is something else, holds the layer already, or has other voxels."""
@@ -93,67 +189,61 @@ class NewLayer:
                 "Layers of one dataset share their voxel size."
             )
 
-    def create(self) -> None:
-        """Make the groups and the empty arrays; nothing lists them yet."""
-        for group in (self.journal.target / "zarr.json", self._group):
-            if not group.is_file():
-                group.write_bytes(json.dumps(GROUP, indent=4).encode(), self.journal.scratch)
-        for level in self.levels:
-            if not Zarr3().detect(level.array.location):
-                Zarr3().create(level.array.location, level.array.spec)
-
-    @property
-    def _group(self) -> Location:
-        return self.journal.target / self.journal.key / "zarr.json"
-
-    def sweep(self, keep: frozenset[str]) -> None:
-        """Delete units, parts and unfinished files that no receipt speaks for."""
-        self.journal.scratch.delete()
-        for level in self.levels:
-            for index in list(level.array.written_units()):
-                unit = level.array.unit_location(index)
-                if path_below(self.journal.target, unit) not in keep:
-                    unit.delete()
-        for mag in self.journal.parts.names():
-            for unit_name in (self.journal.parts / mag).names():
-                folder = self.journal.parts / mag / unit_name
-                for part in folder.names():
-                    if path_below(self.journal.target, folder / part) not in keep:
-                        (folder / part).delete()
-
-    def finish(self, journal: Iterable[Receipt]) -> None:
-        """Leave a list of units with size and digest for each magnification, and OME-NGFF metadata for other readers."""
-        units: dict[str, dict[str, Any]] = {level.name: {} for level in self.levels}
-        prefixes = {path_below(self.journal.target, level.array.location) + "/": level.name for level in self.levels}
-        for receipt in journal:
-            for record in receipt.files:
-                for prefix, name in prefixes.items():
-                    if record.path.startswith(prefix):
-                        units[name][record.path.removeprefix(prefix)] = {"bytes": record.size, "digest": f"{record.digest:08x}"}
-        for name, found in units.items():
-            place = self.journal.target / WORK_FOLDER / "receipts" / f"{name}.json"
-            place.write_bytes(json.dumps({"version": 1, "units": found}, indent=1).encode(), self.journal.scratch)
-        axes = self.levels[0].array.spec.axes
-        pairs = [(mag, level.array.location.name) for mag, level in zip(self.mags, self.levels, strict=True)]
-        attributes = ome_attributes(axes, self.voxel_size, pairs)
-        self._group.write_bytes(json.dumps({**GROUP, "attributes": attributes}, indent=4).encode(), self.journal.scratch)
-
-    def commit(self, level: int, low: float | None, high: float | None) -> None:
-        """List a magnification in the JSON, and the layer and the dataset with the first one."""
-        update_document(self.document, lambda old: self._with_level(old, level, low, high))
-
-    def _with_level(self, old: bytes | None, number: int, low: float | None, high: float | None) -> bytes:
+    def _listed(self, old: bytes | None, low: float | None, high: float | None) -> tuple[Properties, LayerProperties]:
         if old is None:
             properties = Properties.new(self.dataset_name, self.voxel_size)
         else:
             properties = Properties.from_json(old, str(self.document))
         name = self.journal.key
-        layer = properties.layer(name) if name in properties.layer_names else _measured(self.properties, low, high)
-        array = self.levels[number].array
-        order = {axis: i for i, axis in enumerate(array.spec.axes) if axis in "cxyz"}
-        path = f"./{path_below(self.journal.target, array.location)}"
-        layer = layer.with_mag(MagProperties.new(self.mags[number], path=path, axis_order=order))
-        return properties.with_layer(layer).to_json()
+        return properties, properties.layer(name) if name in properties.layer_names else _measured(self.properties, low, high)
+
+
+@dataclass(frozen=True)
+class MoreMags(LayerTarget):
+    """Further magnifications of a layer that is there; those of `anew` are there too, and their units are replaced."""
+
+    anew: frozenset[tuple[int, int, int]] = frozenset()
+
+    @property
+    def new_levels(self) -> tuple[Level, ...]:
+        """The levels that no reader knows before they are complete."""
+        return tuple(level for level, mag in zip(self.levels, self.mags, strict=True) if mag not in self.anew)
+
+    def check(self) -> None:
+        """Refuse where the layer is gone, or has one of the new magnifications already."""
+        target, name = self.journal.target, self.journal.key
+        layer = Properties.from_json(self.document.read_bytes(), str(self.document)).layer(name)
+        if self.journal.document() is not None:
+            return
+        there = {mag.mag for mag in layer.mags}
+        for mag, level in zip(self.mags, self.levels, strict=True):
+            if mag in there and mag not in self.anew:
+                raise MagExistsError(
+                    f"Layer '{name}' in {target} has a magnification {mag_name(mag)} already. "
+                    "Pass allow_overwrite=True to make it anew, or delete it first."
+                )
+            if mag not in there and level.array.location.names():
+                raise DatasetExistsError(
+                    f"{level.array.location} exists, but is no magnification of layer '{name}'. Delete that folder first."
+                )
+
+    def _units_before(self, level: Level) -> dict[str, Any]:
+        place = self._receipts(level.name)
+        if level in self.new_levels or not place.is_file():
+            return {}
+        try:
+            return dict(json.loads(place.read_bytes())["units"])
+        except (ValueError, KeyError, TypeError):
+            return {}
+
+    def _listed(self, old: bytes | None, low: float | None, high: float | None) -> tuple[Properties, LayerProperties]:  # noqa: ARG002
+        properties = Properties.from_json(old or b"", str(self.document))
+        return properties, properties.layer(self.journal.key)
+
+    def _with_level(self, old: bytes | None, number: int, low: float | None, high: float | None) -> bytes:
+        if self.mags[number] in self.anew:
+            return old or b""
+        return super()._with_level(old, number, low, high)
 
 
 def _measured(layer: LayerProperties, low: float | None, high: float | None) -> LayerProperties:
@@ -169,7 +259,7 @@ def _measured(layer: LayerProperties, low: float | None, high: float | None) -> 
 class CommitLevel:
     """Lists one magnification when it is complete; see `wkdask.plan.Milestone`."""
 
-    target: NewLayer
+    target: LayerTarget
     level: int
     stage: int
 

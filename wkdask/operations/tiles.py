@@ -33,6 +33,15 @@ class Source(Protocol):
         """Return the bytes of voxels that reading a box decodes."""
         ...
 
+    def bytes_beside(self, box: Box) -> int:
+        """Return the memory that reading a box takes beside its voxels."""
+        ...
+
+    @property
+    def growth(self) -> str:
+        """The axes along which larger boxes are read for less, the best first."""
+        ...
+
     def needs(self, box: Box) -> Iterable[tuple[int, int]]:
         """Return (stage, number) of the tasks that write what reading a box needs."""
         ...
@@ -86,7 +95,7 @@ class WriteTiles:
         read = self.source.bytes_read(tile)
         whole = self._bytes(tile)
         reduced = whole // 2 if len(self.levels) > 1 else 0
-        return (read if read != whole else 0) + whole + reduced + (8 << 20)
+        return (read if read != whole else 0) + whole + reduced + self.source.bytes_beside(tile) + (8 << 20)
 
     @property
     def bytes_in(self) -> int:

@@ -104,6 +104,10 @@ class Journal:
         except ValueError:
             return {}
 
+    def layout(self) -> list[tuple[tuple[int, ...], int]]:
+        """Return the tiles that a run which is under way began with, and how many levels each reading serves."""
+        return [(tuple(row[:-1]), row[-1]) for row in (self.document() or {}).get("layout") or ()]
+
     def begin(self, document: dict[str, Any]) -> bool:
         """Write ``plan.json``, or find that this very job is under way; return whether it was.
 

@@ -1,0 +1,149 @@
+"""What users choose: how voxels lie on disk, which magnifications are made, what a run may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from wkdask.errors import InputError
+from wkdask.formats import ArraySpec, Codec, find_format
+from wkdask.geometry import Mag
+from wkdask.operations.mag_list import SamplingModes
+from wkdask.plan import default_limit
+from wkdask.plan.memory import used_bytes
+
+Shape = tuple[int, int, int]
+
+IMAGE_SHARD: Shape = (4096, 4096, 32)
+MAG_SHARD: Shape = (1024, 1024, 1024)
+CHUNK: Shape = (32, 32, 32)
+IMPORTS_BYTES = 96 << 20
+"""What a process takes for libraries that a plan's first task loads."""
+KERNELS = {"median": "median", "mode": "mode", "max": "max", "min": "min", "nearest": "nearest", "bilinear": "mean"}
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """How a layer's voxels are to lie on disk.
+
+    Parameters
+    ----------
+    chunk, shard
+        Shapes along x, y, z; ``shard`` None: for Zarr 4096 x 4096 x 32 for images and 1024^3 for the coarser
+        magnifications, for WKW 1024^3.
+    codec
+        Compressor of the chunks; None leaves them as they are, "usual" is what the reference uses.
+    data_format
+        Name of a format, as `wkdask.formats.find_format` takes it.
+    """
+
+    chunk: Shape = CHUNK
+    shard: Shape | None = None
+    codec: Codec | Literal["usual"] | None = "usual"
+    data_format: str = "zarr3"
+
+    @property
+    def compressor(self) -> Codec | None:
+        """The codec, after checking that the format can write it."""
+        known = find_format(self.data_format)
+        if self.codec == "usual":
+            return known.usual_codec
+        name = self.codec.name if isinstance(self.codec, Codec) else "none"
+        if name not in known.codecs:
+            raise InputError(
+                f"The format {self.data_format} has no codec {name!r}; it has {', '.join(known.codecs)}. Use one of those."
+            )
+        return self.codec
+
+    def shapes(self, size: Sequence[int], *, first: bool) -> tuple[Shape, Shape]:
+        """Return chunk and shard of a magnification of this size; flat Zarr layers get flat ones."""
+        chunk, cubic = self.chunk, self.data_format == "wkw"
+        usual = IMAGE_SHARD if (first or size[2] <= IMAGE_SHARD[2]) and not cubic else MAG_SHARD
+        shard = self.shard or (max(usual[0], chunk[0]), max(usual[1], chunk[1]), max(usual[2], chunk[2]))
+        if size[2] == 1 and first and self.shard is None and chunk == CHUNK and not cubic:
+            chunk, shard = (*chunk[:2], 1), (*shard[:2], 1)
+        for what, shape in (("chunk", chunk), ("shard", shard)):
+            if any(n < 1 or n & (n - 1) for n in shape):
+                raise InputError(f"The {what} shape {shape} has an edge that is no power of two. Use such as 32,32,32.")
+            if cubic and len(set(shape)) > 1:
+                raise InputError(f"The {what} shape {shape} is no cube, but WKW has cubes only. Use such as {max(shape)}.")
+        if any(s % c for s, c in zip(shard, chunk, strict=True)):
+            raise InputError(f"The shard shape {shard} is no multiple of the chunk shape {chunk}. Make each edge a multiple.")
+        return chunk, shard
+
+    def spec(self, ends: Mapping[str, int], dtype: str, *, first: bool) -> ArraySpec:
+        """Return the array that reaches to the given ends.
+
+        Parameters
+        ----------
+        ends
+            Stored axes in stored order, with the voxels of this magnification from the dataset's origin to the layer's end.
+        dtype
+            Of one channel.
+        first
+            Whether these are the images themselves, not a coarser magnification of them.
+        """
+        chunk, shard = self.shapes([ends[axis] for axis in "xyz"], first=first)
+        pieces = [dict(zip("xyz", shape, strict=True)) | {"c": ends.get("c", 1)} for shape in (chunk, shard)]
+        chunks, units = (tuple(piece.get(axis, 1) for axis in ends) for piece in pieces)
+        shape = tuple(-(-n // u) * u for n, u in zip(ends.values(), units, strict=True))
+        return ArraySpec(shape, dtype, tuple(ends), chunks, units, self.compressor)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How coarser magnifications are made: which, and by what kernel ("default": median for colour, mode for segmentation)."""
+
+    downsample: bool = True
+    coarsest: Mag | None = None
+    mode: SamplingModes = SamplingModes.ANISOTROPIC
+    interpolation: str = "default"
+
+    def kernel(self, category: str) -> str:
+        """Return the kernel of a layer's category."""
+        if self.interpolation == "default":
+            return "median" if category == "color" else "mode"
+        if self.interpolation not in KERNELS:
+            known = ", ".join(("default", *KERNELS))
+            raise InputError(
+                f"There is no interpolation mode {self.interpolation!r} here; there are {known}. Use one of those."
+            )
+        return KERNELS[self.interpolation]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What a plan may use: threads of one process, bytes of memory, and the command to show to those who find it unfinished."""
+
+    workers: int = 0
+    memory_limit: int = 0
+    command: str = ""
+    batch_size: int = 0
+    scratch: str = ""
+
+    @property
+    def threads(self) -> int:
+        """Tasks that run at once."""
+        return self.workers or os.cpu_count() or 1
+
+    @property
+    def tile_bytes(self) -> int:
+        """Voxels that one task may hold: a share of what is left of the limit for each thread."""
+        limit = self.memory_limit or default_limit()
+        return max(1 << 20, (limit - min(used_bytes() + IMPORTS_BYTES, limit // 2)) // self.threads * 2 // 5)
+
+
+def codec_settings(codec: Codec | None) -> dict[str, str]:
+    """Return what decides the bytes of compressed chunks: codec, level, and the version of its library."""
+    found = {"codec": str(codec or "none")}
+    if codec is not None and codec.name == "zstd":
+        import zstandard
+
+        found["zstd"] = ".".join(map(str, zstandard.ZSTD_VERSION))
+    elif codec is not None and codec.name.startswith("lz4"):
+        import lz4
+
+        found["lz4"] = str(lz4.library_version_string())
+    return found

@@ -1,0 +1,188 @@
+"""From the layers that were found in images to plans: voxel size, category, values and codec are decided here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from wkdask.errors import InputError
+from wkdask.formats import Codec
+from wkdask.geometry import Mag
+from wkdask.geometry.grid import Box
+from wkdask.images import FoundLayer, ImageStack
+from wkdask.metadata import FILE_NAME, LengthUnit, Properties, VoxelSize
+from wkdask.operations.choices import Running, Sampling, Storage
+from wkdask.operations.convert import Into, plan_convert
+from wkdask.operations.probe import guess_category, prefer_lz4, sample_planes
+from wkdask.operations.source import Orientation
+from wkdask.operations.tiles import Array
+from wkdask.operations.values import Rescale, plan_values
+from wkdask.plan import Plan, Report, unfinished_jobs
+from wkdask.storage import WORK_FOLDER, Location
+
+LABEL_DTYPES = ("uint64", "int64")
+"""Integers that no colour layer may have."""
+LIKELY_LABELS = ("uint32", "int32")
+
+
+@dataclass(frozen=True, slots=True)
+class Treatment:
+    """What is done to all layers of one import.
+
+    Parameters
+    ----------
+    category
+        ``color`` or ``segmentation``; None: as names and voxels suggest.
+    dataset
+        Name of a new dataset; default: that of its folder.
+    orientation, topleft, mag
+        How and where images lie; see `Into`.
+    dtype
+        Of the layers; default: that of the images.
+    rescale, invert
+        What becomes of values; see `wkdask.operations.values.ValueMap`.
+    """
+
+    category: str | None = None
+    dataset: str | None = None
+    orientation: Orientation = Orientation()
+    topleft: tuple[int, int, int] = (0, 0, 0)
+    mag: Mag = Mag(1)
+    dtype: str | None = None
+    rescale: Rescale | None = None
+    invert: bool = False
+
+
+def plan_imports(
+    layers: Sequence[FoundLayer],
+    target: Location,
+    voxel_size: VoxelSize | None,
+    treatment: Treatment = Treatment(),
+    *,
+    storage: Storage = Storage(),
+    sampling: Sampling = Sampling(),
+    running: Running = Running(),
+) -> list[Plan]:
+    """Return a plan for each layer that is not there yet. Nothing is written.
+
+    Parameters
+    ----------
+    layers
+        From `wkdask.images.find_layers`.
+    target
+        The dataset; made where it does not exist.
+    voxel_size
+        Of a mag-1 voxel; None: that of the dataset, else what the images say.
+    treatment
+        Category, orientation, values.
+    storage, sampling, running
+        As for `plan_convert`.
+
+    Returns
+    -------
+    list of Plan
+        To be run one after the other. Of several layers, those that an earlier run of the same import completed are left out.
+
+    Raises
+    ------
+    InputError
+        Where the voxel size is not known, or images can not be such layers.
+    """
+    size, note = _voxel_size(layers, target, voxel_size, treatment.mag)
+    plans = []
+    for layer in layers:
+        category = treatment.category or _category(layer)
+        into = Into(
+            layer.name, category, treatment.dataset, treatment.orientation, treatment.topleft, treatment.mag, color=layer.color
+        )
+        stack = layer.stack
+        if treatment.dtype or treatment.rescale or treatment.invert:
+            sample = _sampler(stack)
+            into = replace(into, values=plan_values(stack.dtype, treatment.dtype, treatment.rescale, treatment.invert, sample))
+        chosen = with_probed_codec(storage, category, partial(_chunks, stack, storage.chunk))
+        plan = plan_convert(stack, target, size, into=into, storage=chosen, sampling=sampling, running=running)
+        plans.append(replace(plan, notes=(*plan.notes, *note)))
+    return plans if len(plans) == 1 else [plan for plan in plans if not _is_done(plan)] or plans
+
+
+def run_plans(plans: Sequence[Plan], **options: Any) -> list[Report]:
+    """Run plans one after the other, after checking all of their targets; ``options`` go to `wkdask.plan.Plan.run`."""
+    for plan in plans:
+        plan.setup.check()
+        plan.check_memory(options.get("memory_limit"))
+    return [plan.run(**options) for plan in plans]
+
+
+def _voxel_size(
+    layers: Sequence[FoundLayer], target: Location, given: VoxelSize | None, mag: Mag
+) -> tuple[VoxelSize, tuple[str, ...]]:
+    """Return the voxel size, and what to say about where it comes from."""
+    if given is not None:
+        return given, ()
+    document = target / FILE_NAME
+    if document.is_file():
+        return Properties.from_json(document.read_bytes(), str(document)).voxel_size, ()
+    found = {layer.voxel_size for layer in layers if layer.voxel_size is not None}
+    if len(found) != 1:
+        said = f"they say {' and '.join(map(str, sorted(found)))}" if found else "they do not say it"
+        raise InputError(
+            f"The voxel size was not given, and can not be taken from the images: {said}. Give it: --voxel-size X,Y,Z."
+        )
+    edges = next(iter(found))
+    size = VoxelSize((edges[0] / mag.x, edges[1] / mag.y, edges[2] / mag.z), LengthUnit.NANOMETER)
+    return size, (f"voxel size {size} as the images' metadata say",)
+
+
+def _category(layer: FoundLayer) -> str:
+    """Return what a layer is by its dtype, its path, and where these suggest labels by its voxels."""
+    stack = layer.stack
+    if stack.channels > 1 or stack.dtype.startswith("float"):
+        return "color"
+    if stack.dtype in LABEL_DTYPES:
+        return "segmentation"
+    if layer.category != "segmentation" and stack.dtype not in LIKELY_LABELS:
+        return "color"
+
+    def read(box: Box) -> Array:
+        z, y, x = zip(box.start, box.stop, strict=True)
+        return stack.read(*z, *y, *x)
+
+    return guess_category(read, stack.shape, stack.dtype)
+
+
+def _sampler(stack: ImageStack) -> Callable[[], Iterable[Array]]:
+    return lambda: sample_planes(lambda z: stack.read(z, z + 1, 0, stack.shape[1]), stack.shape[0])
+
+
+def with_probed_codec(storage: Storage, category: str, chunks: Callable[[], Iterable[Array]]) -> Storage:
+    """Return the storage with LZ4 for segmentations in WKW that LZ4HC hardly makes smaller, where no codec was chosen."""
+    if storage.codec != "usual" or storage.data_format != "wkw" or category != "segmentation":
+        return storage
+    return replace(storage, codec=Codec("lz4", 0)) if prefer_lz4(chunks()) else storage
+
+
+def _chunks(stack: ImageStack, chunk: tuple[int, int, int], most: int = 8) -> Iterator[Array]:
+    """Yield some chunks along the diagonal of a stack."""
+    corner = [max(0, n - c) for n, c in zip(stack.shape[::-1], chunk, strict=True)]
+    for i in range(most):
+        x, y, z = (n * i // (most - 1) for n in corner)
+        ends = (min(a + c, n) for a, c, n in zip((z, y, x), chunk[::-1], stack.shape, strict=True))
+        z1, y1, x1 = ends
+        yield stack.read(z, z1, y, y1, x, x1).transpose()
+
+
+def _is_done(plan: Plan) -> bool:
+    """Whether an earlier run of this very plan made its layer."""
+    place = plan.target / WORK_FOLDER / "receipts" / f"{plan.milestones[0].name}.json"
+    document = plan.target / FILE_NAME
+    if not (place.is_file() and document.is_file()) or plan.journal.key in unfinished_jobs(plan.target):
+        return False
+    there = Properties.from_json(document.read_bytes(), str(document)).layer_names
+    try:
+        made_by = json.loads(place.read_bytes()).get("plan")
+    except (ValueError, AttributeError):
+        return False
+    return plan.journal.key in there and made_by == plan.fingerprint
