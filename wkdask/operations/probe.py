@@ -96,6 +96,8 @@ def guess_category(
     where all boxes together have more than one value for 200 such voxels; values that are in several boxes count in each.
     It is one also where no voxel counts, since then nothing speaks for labels.
 
+    Segments that are smaller than 200 voxels look like a picture to this, and a picture of fewer than 20 values like labels.
+
     Volumes of several channels and of floats are colour, those of bool are a segmentation; they are not read.
 
     Parameters
