@@ -1,12 +1,30 @@
-"""Reading bytes at a place of a file or a member of a zip file, from several threads and without a shared position."""
+"""Reading bytes at a place of a file or of a member of a zip file, from several threads, without a shared position."""
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
+
+from wkdask.images.zip_archive import Member, member_of, split_member, unpacked, zip_members
+
+__all__ = [
+    "Buffer",
+    "ByteSource",
+    "FileSource",
+    "FileStatus",
+    "MemorySource",
+    "opened",
+    "read_bytes",
+    "read_into",
+    "status",
+    "zip_members",
+]
 
 Buffer = bytearray | memoryview
 
@@ -23,9 +41,38 @@ class FileStatus(Protocol):
         """When the file (for a member: its archive) was last changed."""
 
 
+class ByteSource(Protocol):
+    """Bytes that can be read at any place."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory that the source takes by itself: those of an unpacked member."""
+
+    def status(self) -> FileStatus:
+        """Return size and time of change, as `status` does for a path."""
+
+    def file(self) -> BinaryIO:
+        """Return a seekable file of these bytes, for libraries; whoever asks for it closes it."""
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Read at most as many bytes as the buffer holds; 0 at the end."""
+
+
 @dataclass(frozen=True, slots=True)
-class ByteSource:
-    """Bytes that can be read at any place: a run of bytes of an open file.
+class Status:
+    """Size and time of change of a member of a zip file."""
+
+    st_size: int
+    st_mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """A run of bytes of an open file.
 
     Attributes
     ----------
@@ -44,38 +91,98 @@ class ByteSource:
     stamp: int
     start: int = 0
 
+    @property
+    def held(self) -> int:
+        """Nothing is held in memory."""
+        return 0
+
     def status(self) -> FileStatus:
-        """Return size and time of change, as `status` does for a path."""
-        return self
-
-    @property
-    def st_size(self) -> int:
-        """Length in bytes."""
-        return self.size
-
-    @property
-    def st_mtime_ns(self) -> int:
-        """Time of the last change."""
-        return self.stamp
+        """Return size and time of change."""
+        return Status(self.size, self.stamp)
 
     def file(self) -> BinaryIO:
-        """Return a seekable file of these bytes, for libraries; whoever asks for it closes it."""
-        return os.fdopen(os.dup(self.descriptor), "rb")
+        """Return a seekable file of these bytes."""
+        if self.start == 0 and self.size == os.fstat(self.descriptor).st_size:
+            file = os.fdopen(os.dup(self.descriptor), "rb")
+            file.seek(0)
+            return file
+        return cast(BinaryIO, io.BufferedReader(_Run(self)))
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
-        """Read at most as many bytes as the buffer holds; 0 at the end."""
-        return _read_some(self.descriptor, buffer, offset)
+        """Read at most as many bytes as the buffer holds; 0 at the end of the run."""
+        left = self.size - offset
+        return _read_some(self.descriptor, buffer if left >= len(buffer) else buffer[: max(0, left)], self.start + offset)
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySource:
+    """Bytes in memory: a member of a zip file that was compressed."""
+
+    data: bytes
+    stamp: int
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+        return len(self.data)
+
+    @property
+    def held(self) -> int:
+        """All bytes are held in memory."""
+        return len(self.data)
+
+    def status(self) -> FileStatus:
+        """Return size and time of change."""
+        return Status(self.size, self.stamp)
+
+    def file(self) -> BinaryIO:
+        """Return a seekable file of these bytes."""
+        return io.BytesIO(self.data)
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Copy at most as many bytes as the buffer holds; 0 at the end."""
+        piece = memoryview(self.data)[offset : offset + len(buffer)]
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+class _Run(io.RawIOBase):
+    """A run of bytes of a file as a file of its own."""
+
+    def __init__(self, source: FileSource) -> None:
+        self.source, self.place = source, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self.place = max(0, offset + (0, self.place, self.source.size)[whence])
+        return self.place
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        got = self.source.read_into(memoryview(buffer).cast("B"), self.place)
+        self.place += got
+        return got
 
 
 def status(path: str) -> FileStatus:
-    """Return size and time of change of what `opened` would open.
+    """Return size and time of change of what `opened` would open; a member has the time of its archive.
 
     Raises
     ------
     OSError
-        If there is no such file.
+        If there is no such file or member.
+    ImageConversionError
+        If the archive is damaged.
     """
-    return os.stat(path)
+    names = split_member(path)
+    if names is None:
+        return os.stat(path)
+    with _descriptor(names[0]) as (descriptor, found):
+        return Status(member_of(names[0], descriptor, found, names[1]).size, found.st_mtime_ns)
 
 
 @contextmanager
@@ -85,27 +192,57 @@ def opened(path: str) -> Iterator[ByteSource]:
     Parameters
     ----------
     path
-        The file.
+        The file, or a member of a zip file, spelled ``<zip file>!/<member>``. A member that is stored is read in place,
+        one that is compressed is unpacked into memory.
 
     Yields
     ------
     ByteSource
         Closed at the end of the block.
 
+    Raises
+    ------
+    OSError
+        If there is no such file or member.
+    ImageConversionError
+        If the archive is damaged, encrypted, or compressed in a way that can not be read.
+
     Examples
     --------
-    >>> import pathlib, tempfile
+    >>> import pathlib, tempfile, zipfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = folder + "/a"
-    ...     _ = pathlib.Path(path).write_bytes(b"abcdef")
-    ...     with opened(path) as source:
-    ...         read_bytes(source, 2, 3)
-    bytearray(b'cde')
+    ...     _ = pathlib.Path(folder, "a").write_bytes(b"abcdef")
+    ...     with zipfile.ZipFile(folder + "/b.zip", "w") as archive:
+    ...         archive.writestr("c/d", b"ghijkl")
+    ...     with opened(folder + "/a") as file, opened(folder + "/b.zip!/c/d") as member:
+    ...         read_bytes(file, 2, 3), read_bytes(member, 2, 3)
+    (bytearray(b'cde'), bytearray(b'ijk'))
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    names = split_member(path)
+    with _descriptor(path if names is None else names[0]) as (descriptor, found):
+        if names is None:
+            yield FileSource(descriptor, found.st_size, found.st_mtime_ns)
+        else:
+            yield _member_source(names[0], descriptor, found, member_of(names[0], descriptor, found, names[1]))
+
+
+def _member_source(archive: str, descriptor: int, found: os.stat_result, member: Member) -> ByteSource:
+    if member.stored:
+        return FileSource(descriptor, member.size, found.st_mtime_ns, member.data_start(archive, descriptor, found.st_size))
+    return MemorySource(unpacked(archive, descriptor, found, member), found.st_mtime_ns)
+
+
+@contextmanager
+def _descriptor(path: str) -> Iterator[tuple[int, os.stat_result]]:
+    """Open a regular file; a pipe or a device of that name would wait for ever, or never end."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
-        stat = os.fstat(descriptor)
-        yield ByteSource(descriptor, stat.st_size, stat.st_mtime_ns)
+        found = os.fstat(descriptor)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "It is no regular file", path)
+        yield descriptor, found
     finally:
         os.close(descriptor)
 
@@ -138,6 +275,8 @@ def read_into(source: ByteSource, buffer: Buffer, offset: int) -> None:
 
 def read_bytes(source: ByteSource, offset: int, size: int) -> bytearray:
     """Return `size` bytes from a place of an open file; EOFError if it ends before."""
+    if offset + size > source.size:
+        raise EOFError(f"the file ends at byte {source.size}, {offset + size - source.size} bytes too early")
     buffer = bytearray(size)
     read_into(source, buffer, offset)
     return buffer

@@ -7,13 +7,13 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Protocol
 
 from wkdask.errors import StorageError
-from wkdask.images.byte_source import ByteSource, FileStatus, status
+from wkdask.images.byte_source import ByteSource, FileStatus, opened, status
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-TIFF_EXTENSIONS = ("tif", "tiff")
+TIFF_EXTENSIONS = ("tif", "tiff", "lsm")
 PILLOW_EXTENSIONS = ("png", "jpg", "jpeg", "bmp", "gif")
 EXTENSIONS = TIFF_EXTENSIONS + PILLOW_EXTENSIONS
 
@@ -162,7 +162,7 @@ def parsed(path: str, known: FileStatus | None = None) -> Picture:
     if remembered is not None and remembered[:2] == stamp:
         return remembered[2]
     try:
-        picture = _parse(path, now.st_size)
+        picture = _parse(path)
     except StorageError:
         raise
     except OSError as error:
@@ -176,11 +176,13 @@ def forget_parsed() -> None:
     _parsed.clear()
 
 
-def _parse(path: str, size: int) -> Picture:
+def _parse(path: str) -> Picture:
     if extension_of(path) in TIFF_EXTENSIONS:
         from wkdask.images.tiff import parse_tiff
 
-        return parse_tiff(path, size)
+        with opened(path) as source:
+            return parse_tiff(path, source)
     from wkdask.images.pillow import parse_with_pillow
 
-    return parse_with_pillow(path, size)
+    with opened(path) as source:
+        return parse_with_pillow(path, source)

@@ -86,15 +86,15 @@ class PillowPicture:
         ]
 
 
-def parse_with_pillow(path: str, size: int) -> PillowPicture:
+def parse_with_pillow(path: str, source: ByteSource) -> PillowPicture:
     """Learn the form of a picture from its header.
 
     Parameters
     ----------
     path
         The file.
-    size
-        Its length in bytes.
+    source
+        Its bytes.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def parse_with_pillow(path: str, size: int) -> PillowPicture:
     UnsupportedImageDataError
         If it is too large for pillow, has an alpha channel or several frames.
     """
-    with open(path, "rb") as file:
+    with source.file() as file:
         image = _opened(path, file)
         frames = getattr(image, "n_frames", 1)
         mode, (width, height) = _shown_mode(image), image.size
@@ -123,9 +123,9 @@ def parse_with_pillow(path: str, size: int) -> PillowPicture:
         )
     channels, dtype = MODES[mode]
     declared = width * height * channels * (2 if dtype == "uint16" else 1)
-    if declared > size * LARGEST_RATIO:
+    if declared > source.size * LARGEST_RATIO:
         raise CorruptImageError(
-            f"'{path}' declares {declared} bytes of image data but is {size} bytes long; it is truncated or damaged. "
+            f"'{path}' declares {declared} bytes of image data but is {source.size} bytes long; it is truncated or damaged. "
             "Write the file anew, or leave it out."
         )
     return PillowPicture(path, Form(height, width, channels, dtype))

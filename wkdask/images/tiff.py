@@ -1,4 +1,4 @@
-"""TIFF and BigTIFF: parsed by tifffile, read by our own positioned reads.
+"""TIFF and BigTIFF: tifffile knows how pages are encoded, the rest is read by our own positioned reads.
 
 Specifications: https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf and
 https://www.awaresystems.be/imaging/tiff/bigtiff.html
@@ -6,55 +6,58 @@ https://www.awaresystems.be/imaging/tiff/bigtiff.html
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass
-from functools import cache
+import os
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wkdask.errors import CorruptImageError, UnsupportedImageDataError, UnsupportedImageFormatError
-from wkdask.images.picture import LARGEST_RATIO, Form
-from wkdask.images.tiff_directory import refuse_lost_pages, refuse_uneven_pages
-from wkdask.images.tiff_layout import TiffLayout, read_page, shared_layout
+from wkdask.errors import CorruptImageError, ImageConversionError, UnsupportedImageDataError
+from wkdask.images.byte_source import read_bytes
+from wkdask.images.picture import Form
+from wkdask.images.tiff_axes import Planes, imagej_planes, lsm_planes, ome_planes, plain_planes, shaped_planes
+from wkdask.images.tiff_directory import DESCRIPTION, HEIGHT, LSM_TAG, NEW_SUBFILE_TYPE, WIDTH, Directory, read_directories
+from wkdask.images.tiff_form import colour_of, form_of, layout_of, notes_of
+from wkdask.images.tiff_layout import TiffLayout, read_page
+from wkdask.images.tiff_ome import OmeImage, read_ome
+from wkdask.images.tiff_places import places_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from tifffile import TiffFile, TiffPage, TiffPageSeries
+    from tifffile import TiffFile, TiffPage
 
     from wkdask.images.byte_source import ByteSource
 
-DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64")
-PLANE_AXES = {"YX": 1, "YXS": 3, "SYX": 3}
-STACK_LETTERS = "ZQI"  # z, unknown, and a sequence of images
-MINISWHITE, MINISBLACK, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
-NOTES = {
-    MINISWHITE: "white is zero in these files; values are taken as they are",
-    PALETTE: "these files have a colour palette; its indices are taken as values",
-}
+STK_TAG = 33629
+OTHER_LAYOUTS: dict[str, Any] = {"is_lsm": False, "is_scanimage": False, "is_ndpi": False}
+"""Kinds whose pages tifffile would follow on opening, before anything is checked."""
 
 
 @dataclass(frozen=True, slots=True)
 class TiffPicture:
-    """A parsed TIFF file; ``offsets`` and ``counts`` are the places of its segments as arrays (page, segment)."""
+    """A parsed TIFF file; ``offsets`` and ``counts`` are the places of its segments as arrays (page, segment).
+
+    ``held`` is the memory that an unpacked member of a zip file takes.
+    """
 
     path: str
     form: Form
     layout: TiffLayout
     offsets: NDArray[np.int64]
     counts: NDArray[np.int64]
+    dims: tuple[tuple[str, int], ...] = ()
+    colour: str = "grey"
+    voxel_size: tuple[float, float, float] | None = None
+    channel_colors: tuple[tuple[int, int, int], ...] = ()
+    channel_names: tuple[str, ...] = ()
     jpeg_tables: bytes | None = None
     notes: tuple[str, ...] = ()
+    held: int = 0
 
     @property
     def pages(self) -> int:
         """How many planes the file holds."""
         return len(self.offsets)
-
-    @property
-    def dims(self) -> tuple[tuple[str, int], ...]:
-        """Axes outside of the plane."""
-        return (("z", self.pages),) if self.pages > 1 else ()
 
     @property
     def row_step(self) -> int:
@@ -64,45 +67,23 @@ class TiffPicture:
     @property
     def column_step(self) -> int:
         """Columns that are decoded together."""
-        return self.layout.segment[1] if self.layout.tiled else self.form.width
-
-    @property
-    def colour(self) -> str:
-        """What the samples of a plane are."""
-        return "rgb" if self.form.channels == 3 else "grey"
-
-    @property
-    def voxel_size(self) -> tuple[float, float, float] | None:
-        """Edges (x, y, z) of a voxel in nanometer."""
-        return None
-
-    @property
-    def channel_colors(self) -> tuple[tuple[int, int, int], ...]:
-        """Red, green and blue of each channel."""
-        return ()
-
-    @property
-    def channel_names(self) -> tuple[str, ...]:
-        """A name for each channel."""
-        return ()
+        return min(self.layout.segment[1], self.form.width)
 
     @property
     def decoded_bytes(self) -> int:
         """Memory that decoding one plane takes at once where its rows can not be decoded alone."""
-        form = self.form
-        alone = self.row_step < form.height or self.layout.raw
-        return 0 if alone else form.height * form.width * form.channels * np.dtype(form.dtype).itemsize
+        layout = self.layout
+        if layout.raw or layout.streamed or layout.segment[0] < self.form.height:
+            return self.held
+        return self.held + layout.segment_bytes + int(self.counts.max())
 
     def read(self, source: ByteSource, page: int, rows: tuple[int, int], columns: tuple[int, int], out: NDArray[Any]) -> None:
         """Fill ``out[y, x, c]`` with a window of a page."""
+        if out.size == 0:
+            return
         try:
-            if columns == (0, self.form.width):
-                read_page(self, source, page, rows, out)
-                return
-            whole = np.empty((rows[1] - rows[0], self.form.width, self.form.channels), self.form.dtype)
-            read_page(self, source, page, rows, whole)
-            out[...] = whole[:, columns[0] : columns[1]]
-        except (OSError, MemoryError):
+            read_page(self, source, page, (rows, columns), out)
+        except OSError:
             raise
         except Exception as error:
             raise CorruptImageError(
@@ -110,15 +91,15 @@ class TiffPicture:
             ) from error
 
 
-def parse_tiff(path: str, size: int) -> TiffPicture:
+def parse_tiff(path: str, source: ByteSource) -> TiffPicture:
     """Learn where the pages of a TIFF file lie; no image data is read.
 
     Parameters
     ----------
     path
-        The file.
-    size
-        Its length in bytes.
+        The file, for messages.
+    source
+        Its bytes.
 
     Returns
     -------
@@ -130,22 +111,19 @@ def parse_tiff(path: str, size: int) -> TiffPicture:
     CorruptImageError
         If it is no TIFF, ends before its data, or claims an impossible size.
     UnsupportedImageDataError
-        If its axes, channels or dtype have no place in a stack.
+        If its axes, channels or dtype have no place in a layer.
     UnsupportedImageFormatError
         If its compression needs a library that is not installed.
     """
     import tifffile
 
-    if size == 0:
+    if source.size == 0:
         raise CorruptImageError(f"'{path}' is empty, 0 bytes long; a TIFF was expected. Write the file anew, or leave it out.")
     try:
-        with tifffile.TiffFile(path) as file:
-            if len(file.series) == 0:
-                raise ValueError("it has no pages")
-            return _describe(path, size, file)
-    except (CorruptImageError, UnsupportedImageDataError, UnsupportedImageFormatError):
-        raise
-    except (OSError, MemoryError):
+        directories = read_directories(source)
+        with source.file() as handle, tifffile.TiffFile(handle, name=os.path.basename(path), **OTHER_LAYOUTS) as file:
+            return _describe(path, source, directories, file)
+    except (ImageConversionError, OSError):
         raise
     except Exception as error:
         raise CorruptImageError(
@@ -154,151 +132,120 @@ def parse_tiff(path: str, size: int) -> TiffPicture:
 
 
 def _reason(error: Exception) -> str:
-    if str(error) == "incompatible keyframe":  # tifffile's words
-        return "its pages have different sizes or numbers of strips"
+    if isinstance(error, MemoryError):
+        return "it asks for more memory than there is"
     return f"{error}".rstrip(".") or type(error).__name__
 
 
-def _describe(path: str, size: int, file: TiffFile) -> TiffPicture:
-    series, page = file.series[0], file.series[0].keyframe
-    refuse_lost_pages(path, size, file)
-    _refuse_other_axes(path, file, series)
-    form = _form(path, page)
-    planes = _planes(series)
-    layout = _layout(path, page, form, file.byteorder)
-    _refuse_impossible_size(path, size, page.nbytes * planes, layout)
-    offsets, counts = _places(file, series, page, planes)
-    _refuse_truncated(path, size, offsets, counts)
-    tables = page.jpegtables
-    notes = tuple(note for number, note in NOTES.items() if page.photometric == number)
-    picture = TiffPicture(path, form, layout, offsets, counts, tables, notes)
-    layout.check(picture)
-    return picture
-
-
-def _refuse_other_axes(path: str, file: TiffFile, series: TiffPageSeries) -> None:
-    if len(file.series) > 1:
-        shapes = " and ".join(f"{one.axes} {one.shape}" for one in file.series[:2])
+def _describe(path: str, source: ByteSource, directories: list[Directory], file: TiffFile) -> TiffPicture:
+    text = directories[0].value(source, DESCRIPTION).rstrip(b"\0 \r\n").decode("utf-8", "replace")
+    try:
+        image = read_ome(text, len(directories)) if text.endswith("OME>") else None
+        base, same, notes = _pages_alike(source, directories, image)
+        page = _page(file, source, directories, base)
+        form = form_of(path, page)
+        planes = _planes(source, directories, (page, form), same, image)
+    except UnsupportedImageDataError as error:
+        if path in str(error):
+            raise
         raise UnsupportedImageDataError(
-            f"'{path}' holds {len(file.series)} different images ({shapes}); one image or one z-stack was expected. "
-            "Save them as separate files."
-        )
-    plane = series.keyframe.axes
-    stack = series.axes.removesuffix(plane)
-    if plane not in PLANE_AXES or len(stack) > 1 or stack not in STACK_LETTERS or not series.axes.endswith(plane):
-        raise UnsupportedImageDataError(
-            f"'{path}' has the axes {series.axes} of shape {series.shape}; only z-stacks of 1 or 3 channels "
-            "(YX, YXS, ZYX, ZYXS) can be read for now. Save the planes as one z-stack per channel or time."
-        )
-
-
-def _form(path: str, page: TiffPage) -> Form:
-    samples = page.samplesperpixel
-    if samples not in (1, 3) or (samples == 3) != ("S" in page.axes):
-        raise UnsupportedImageDataError(
-            f"'{path}' has {samples} channels a pixel; only z-stacks of 1 or 3 channels can be read for now. "
-            "Save it without an alpha channel, or one file per channel."
-        )
-    if page.photometric not in (MINISWHITE, MINISBLACK, RGB, PALETTE, YCBCR) or (page.photometric == YCBCR and samples != 3):
-        raise UnsupportedImageDataError(
-            f"'{path}' has the colour model {getattr(page.photometric, 'name', page.photometric)}; grey or RGB was expected. "
-            "Save it as grey or RGB."
-        )
-    name = page.dtype.name if page.dtype is not None else "an unknown type"
-    if name not in DTYPES or page.bitspersample != np.dtype(name).itemsize * 8:
-        raise UnsupportedImageDataError(
-            f"'{path}' has voxels of {page.bitspersample} bit ({name}); expected one of {', '.join(DTYPES)}. Convert it first."
-        )
-    if samples == 3 and name not in ("uint8", "uint16"):
-        raise UnsupportedImageDataError(
-            f"'{path}' has 3 channels of {name}; 3 channels must be uint8 or uint16. Save one file per channel."
-        )
-    return Form(page.imagelength, page.imagewidth, samples, name)
-
-
-def _layout(path: str, page: TiffPage, form: Form, byteorder: str) -> TiffLayout:
-    tiled = page.is_tiled
-    native = "<" if sys.byteorder == "little" else ">"
-    raw = page.compression == 1 and page.predictor == 1 and page.fillorder == 1 and not page.is_subsampled
-    if not raw:
-        _refuse_missing_codec(path, page)
-    layout = TiffLayout(
-        form=form,
-        planar=form.channels > 1 and page.planarconfig == 2,
-        segment=(page.tilelength, page.tilewidth) if tiled else (min(page.rowsperstrip, form.height), form.width),
-        tiled=tiled,
-        compression=int(page.compression),
-        raw=raw,
-        plain_deflate=page.compression in (8, 32946) and page.predictor == 1 and page.fillorder == 1,
-        swapped=byteorder != native and np.dtype(form.dtype).itemsize > 1,
-    )
-    return layout if raw else shared_layout(layout, page)
-
-
-def _refuse_missing_codec(path: str, page: TiffPage) -> None:
-    if _has_codec(int(page.compression), int(page.predictor)):
-        return
-    name = getattr(page.compression, "name", str(page.compression))
-    predictor = f" with predictor {page.predictor}" if page.predictor != 1 else ""
-    raise UnsupportedImageFormatError(
-        f"'{path}' is compressed by {name}{predictor}, for which no decoder is installed. "
-        'Run pip install "wkdask[images]", or save the file uncompressed or with deflate.'
+            f"'{path}' can not be read: {error}. Save it anew as a TIFF of planes (TZCYX) in one file."
+        ) from error
+    layout = layout_of(path, page, form, file.byteorder)
+    pages = [base] if planes.pages is None else planes.pages.tolist()
+    offsets, counts = places_of(path, source, [directories[index] for index in pages], planes, layout)
+    sparse = bool((counts == 0).any())
+    return TiffPicture(
+        path,
+        form,
+        replace(layout, sparse=True) if sparse else layout,
+        offsets,
+        counts,
+        dims=planes.dims,
+        colour=colour_of(page),
+        voxel_size=planes.voxel_size,
+        channel_colors=planes.channel_colors,
+        channel_names=planes.channel_names,
+        jpeg_tables=page.jpegtables,
+        notes=(*notes_of(page), *notes, *planes.notes),
+        held=source.held,
     )
 
 
-@cache
-def _has_codec(compression: int, predictor: int) -> bool:
+def _page(file: TiffFile, source: ByteSource, directories: list[Directory], index: int) -> TiffPage:
+    """Return tifffile's description of a page; it leaves out tags that are damaged, so that they are looked at before."""
     import tifffile
 
-    try:
-        if predictor != 1:
-            tifffile.TIFF.UNPREDICTORS[predictor]
-        if compression != 1:
-            tifffile.TIFF.DECOMPRESSORS[compression](b"")
-    except (KeyError, ImportError):
-        return False
-    except Exception:  # noqa: BLE001  nothing can not be decoded, but the decoder is there
-        return True
-    return True
+    directories[index].layout(source)
+    if index == 0:
+        return file.pages.first
+    file.filehandle.seek(directories[index].offset)
+    return tifffile.TiffPage(file, index=index)
 
 
-def _planes(series: TiffPageSeries) -> int:
-    return int(np.prod(series.shape[: series.axes.index(series.keyframe.axes)], dtype=object))
-
-
-def _places(file: TiffFile, series: TiffPageSeries, page: TiffPage, planes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return offsets and byte counts of all segments, as arrays (page, segment)."""
-    if series.dataoffset is not None and planes > 1:  # one run of bytes, perhaps with a single directory (ImageJ)
-        starts = series.dataoffset + np.arange(planes, dtype=np.int64) * page.nbytes
-        counts = np.asarray(page.databytecounts, dtype=np.int64)
-        if counts.sum() != page.nbytes:  # some writers give the whole run to the one strip
-            counts = np.array([page.nbytes], dtype=np.int64)
-        within = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        return starts[:, None] + within, np.broadcast_to(counts, (planes, len(counts)))
-    pages = [one for one in series.pages if one is not None] if planes > 1 else [page]
-    if len(pages) != planes or len(file.pages) != planes or any(one.parent is not file for one in pages):
-        raise ValueError(f"it declares {planes} planes but has {len(file.pages)} pages")
-    refuse_uneven_pages(file, page, pages)
-    offsets = np.array([one.dataoffsets for one in pages], dtype=np.int64)
-    counts = np.array([one.databytecounts for one in pages], dtype=np.int64)
-    return offsets, counts
-
-
-def _refuse_impossible_size(path: str, size: int, declared: int, layout: TiffLayout) -> None:
-    if declared > size * (1 if layout.raw else LARGEST_RATIO):
-        raise CorruptImageError(
-            f"'{path}' declares {declared} bytes of image data but is {size} bytes long; it is truncated or damaged. "
-            "Write the file anew, or leave it out."
+def _pages_alike(
+    source: ByteSource, directories: list[Directory], image: OmeImage | None
+) -> tuple[int, NDArray[np.int64], tuple[str, ...]]:
+    """Return the index of the first page of the image, those of all its pages, and what is left out."""
+    if image is not None:
+        return int(image.pages[0]), image.pages, ()
+    full = [index for index, one in enumerate(directories) if not one.number(source, NEW_SUBFILE_TYPE) & 1]
+    full = full or list(range(len(directories)))
+    base = directories[full[0]]
+    size = _size(source, base)
+    alike = [index for index in full if _same_size(source, directories[index], base, size)]
+    notes = []
+    if len(full) < len(directories):
+        notes.append(f"{len(directories) - len(full)} thumbnails or smaller copies in the file are left out")
+    if len(alike) < len(full):
+        other = next(index for index in full if index not in alike)
+        rows, columns = _size(source, directories[other])
+        if alike[-1] > other:
+            raise ValueError(f"page {other} has another shape, {columns} x {rows} voxels instead of {size[1]} x {size[0]}")
+        notes.append(
+            f"the file holds several images; {len(alike)} pages of {size[1]} x {size[0]} voxels are read, "
+            f"{len(full) - len(alike)} other pages from {columns} x {rows} voxels on are left out"
         )
+    return full[0], np.array(alike, dtype=np.int64), tuple(notes)
 
 
-def _refuse_truncated(path: str, size: int, offsets: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
-    if offsets.shape != counts.shape or offsets.size == 0:
-        raise ValueError(f"it has {offsets.size} offsets for {counts.size} pieces of data")
-    ends = offsets + counts
-    if int(ends.max()) > size or int(offsets.min()) < 0 or int(counts.min()) < 0:
-        page = int(np.argmax(ends.max(axis=1)))
-        raise CorruptImageError(
-            f"'{path}' is truncated: the data of page {page} should reach to byte {int(ends.max())}, but the file has "
-            f"{size} bytes. Write the file anew, or leave it out."
-        )
+def _size(source: ByteSource, directory: Directory) -> tuple[int, int]:
+    return directory.number(source, HEIGHT), directory.number(source, WIDTH)
+
+
+def _same_size(source: ByteSource, one: Directory, base: Directory, size: tuple[int, int]) -> bool:
+    same = all(one.entries.get(code) == base.entries.get(code) for code in (WIDTH, HEIGHT))
+    return same or _size(source, one) == size
+
+
+def _planes(
+    source: ByteSource,
+    directories: list[Directory],
+    first: tuple[TiffPage, Form],
+    same: NDArray[np.int64],
+    image: OmeImage | None,
+) -> Planes:
+    """Name the axes around the planes, by the metadata of the program that wrote the file."""
+    page, form = first
+    if image is not None:
+        return ome_planes(image, form, [_size(source, one) for one in directories])
+    planar = form.channels > 1 and page.planarconfig == 2
+    if LSM_TAG in page.tags:
+        if source.size >= 2**32:
+            raise UnsupportedImageDataError(f"it is an LSM file of {source.size} bytes, whose places do not fit into 32 bit")
+        return lsm_planes(_lsm_info(source, page), directories[0].words.order, form, same)
+    if page.is_shaped and page.shaped_description:
+        return shaped_planes(page.shaped_description, form, planar, same)
+    if page.imagej_description:
+        ratios = [page.tags.valueof(code) for code in (282, 283)]
+        x, y = (one[0] / one[1] if isinstance(one, tuple) and len(one) == 2 and one[1] else 0.0 for one in ratios)
+        return imagej_planes(page.imagej_description, form.channels, same, (x, y))
+    stk = page.tags.get(STK_TAG)
+    if stk is not None and stk.count > 1:
+        raise UnsupportedImageDataError(f"it is a MetaMorph stack of {stk.count} planes in one page")
+    return plain_planes(same)
+
+
+def _lsm_info(source: ByteSource, page: TiffPage) -> bytes:
+    tag = page.tags[LSM_TAG]
+    return bytes(read_bytes(source, tag.valueoffset, min(tag.count, 512)))

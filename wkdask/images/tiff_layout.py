@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wkdask.images.byte_source import ByteSource, read_bytes, read_into
+from wkdask.images.deflate import inflate, inflate_part
+from wkdask.images.jpeg import refuse_other_size
 from wkdask.images.picture import Form
+
+JPEG = (6, 7, 34892, 33007)
+LONG_ROW = 65536
+"""Where more bytes of a row than these are not wanted, rows are read one by one."""
+BAND = 1 << 20
+"""Bytes of whole rows that are read at once for the sake of some columns."""
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,7 +31,8 @@ class TiffLayout:
     """Strips or tiles of a page, shared by all pages of a file.
 
     ``segment`` is (rows, columns) of a strip or tile; ``raw`` means that the bytes are voxels as they lie, perhaps
-    ``swapped``; ``planar`` that each channel has segments of its own, one channel after the other.
+    ``swapped``; ``planar`` that each channel has segments of its own, one channel after the other; ``sparse`` that some
+    segments were never written and are ``fill``.
     """
 
     form: Form
@@ -35,6 +43,8 @@ class TiffLayout:
     raw: bool
     plain_deflate: bool
     swapped: bool
+    sparse: bool = False
+    fill: float = 0
     decode: Callable[..., Any] | None = field(default=None, compare=False)
 
     @property
@@ -57,24 +67,42 @@ class TiffLayout:
         """Bytes of one row of a segment, decoded."""
         return self.segment[1] * self.samples * np.dtype(self.form.dtype).itemsize
 
-    def check(self, picture: TiffPicture) -> None:
-        """Raise ValueError if number or size of the segments contradict the form."""
+    @property
+    def segment_bytes(self) -> int:
+        """Bytes of a segment, decoded."""
+        return self.row_bytes * self.segment[0]
+
+    @property
+    def streamed(self) -> bool:
+        """Whether a page is a single strip that can be decoded up to any row in little memory."""
+        return self.plain_deflate and not self.tiled and not self.planar and self.segment[0] >= self.form.height
+
+    @property
+    def segments(self) -> int:
+        """How many segments a page has."""
+        return self.grid[0] * self.grid[1] * (self.form.channels if self.planar else 1)
+
+    @property
+    def needed(self) -> NDArray[np.int64]:
+        """Bytes that each segment of a page holds, decoded."""
         down, across = self.grid
-        expected = down * across * (self.form.channels if self.planar else 1)
-        if picture.offsets.shape[1] != expected:
-            raise ValueError(f"it has {picture.offsets.shape[1]} strips or tiles a page, {expected} were expected")
-        if not self.raw:
-            return
-        rows = np.full(down, self.segment[0])
+        rows = np.full(down, self.segment[0], dtype=np.int64)
         if not self.tiled:
             rows[-1] = self.form.height - (down - 1) * self.segment[0]
-        needed = np.tile(np.repeat(rows, across), expected // (down * across)) * self.row_bytes
-        if (picture.counts < needed).any():
-            raise ValueError("its strips or tiles have fewer bytes than their rows need")
+        return np.tile(np.repeat(rows, across), self.segments // (down * across)) * self.row_bytes
+
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of a page, decoded."""
+        return self.form.height * self.form.width * self.form.channels * np.dtype(self.form.dtype).itemsize
 
 
-def read_page(picture: TiffPicture, source: ByteSource, page: int, rows: tuple[int, int], out: NDArray[Any]) -> None:
-    """Fill ``out[y, x, c]`` with the rows ``rows[0] <= y < rows[1]`` of a page.
+Window = tuple[tuple[int, int], tuple[int, int]]
+"""Rows and columns: the first and the one after the last of each."""
+
+
+def read_page(picture: TiffPicture, source: ByteSource, page: int, window: Window, out: NDArray[Any]) -> None:
+    """Fill ``out[y, x, c]`` with a window of a page.
 
     Parameters
     ----------
@@ -84,19 +112,21 @@ def read_page(picture: TiffPicture, source: ByteSource, page: int, rows: tuple[i
         The file, open for reading.
     page
         Which page.
-    rows
-        First row and the one after the last, in voxels of the page.
+    window
+        Rows and columns, in voxels of the page.
     out
         C-ordered, native byte order, shape (rows, columns, channels).
     """
     layout = picture.layout
     if not layout.raw:
-        _read_encoded(picture, source, page, rows, out)
+        _read_encoded(picture, source, page, window, out)
         return
-    if layout.tiled or layout.planar:
-        _read_raw_pieces(picture, source, page, rows, out)
+    if layout.tiled or layout.planar or layout.sparse:
+        _read_raw_pieces(picture, source, page, window, out)
+    elif window[1] == (0, layout.form.width):
+        _read_raw_strips(picture, source, page, window[0], out)
     else:
-        _read_raw_strips(picture, source, page, rows, out)
+        _read_raw_columns(picture, source, page, window, out)
     if layout.swapped:
         out.byteswap(inplace=True)
 
@@ -120,56 +150,95 @@ def _read_raw_strips(picture: TiffPicture, source: ByteSource, page: int, rows: 
         read_into(source, target[begin:done], place)
 
 
+def _read_raw_columns(picture: TiffPicture, source: ByteSource, page: int, window: Window, out: NDArray[Any]) -> None:
+    """Read some columns: long rows one by one, short ones whole and several at once."""
+    layout, (rows, columns) = picture.layout, window
+    if layout.row_bytes - out[0].nbytes > LONG_ROW:
+        skip = columns[0] * (layout.row_bytes // layout.form.width)
+        for y in range(*rows):
+            strip, row = divmod(y, layout.segment[0])
+            place = int(picture.offsets[page, strip]) + row * layout.row_bytes + skip
+            read_into(source, _bytes_of(out[y - rows[0]]), place)
+        return
+    step = max(1, BAND // layout.row_bytes)
+    for y in range(rows[0], rows[1], step):
+        last = min(y + step, rows[1])
+        band = np.empty((last - y, layout.form.width, layout.form.channels), out.dtype)
+        _read_raw_strips(picture, source, page, (y, last), band)
+        out[y - rows[0] : last - rows[0]] = band[:, columns[0] : columns[1]]
+
+
 def _bytes_of(array: NDArray[Any]) -> memoryview:
     """Return the bytes of a C-ordered array, writable."""
     view: memoryview = array.reshape(-1).view(np.uint8).data
     return view
 
 
-def _pieces(layout: TiffLayout, rows: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (segment, channel or 0, its first row, its first column) of all segments that meet the rows."""
-    (down, across), (height, width) = layout.grid, layout.segment
+def _pieces(layout: TiffLayout, window: Window) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (segment, channel or 0, its first row, its first column) of all segments that meet a window."""
+    (down, across), (height, width), (rows, columns) = layout.grid, layout.segment, window
     for channel in range(layout.form.channels if layout.planar else 1):
         for row in range(rows[0] // height, -(-rows[1] // height)):
-            for column in range(across):
+            for column in range(columns[0] // width, -(-columns[1] // width)):
                 yield (channel * down + row) * across + column, channel, row * height, column * width
 
 
-def _read_raw_pieces(picture: TiffPicture, source: ByteSource, page: int, rows: tuple[int, int], out: NDArray[Any]) -> None:
-    layout = picture.layout
-    for segment, channel, y, x in _pieces(layout, rows):
+def _read_raw_pieces(picture: TiffPicture, source: ByteSource, page: int, window: Window, out: NDArray[Any]) -> None:
+    layout, rows = picture.layout, window[0]
+    for segment, channel, y, x in _pieces(layout, window):
         first, last = max(rows[0], y), min(rows[1], y + layout.segment[0], layout.form.height)
-        offset = int(picture.offsets[page, segment]) + (first - y) * layout.row_bytes
-        data = read_bytes(source, offset, (last - first) * layout.row_bytes)
-        block = np.frombuffer(data, out.dtype).reshape(last - first, layout.segment[1], layout.samples)
-        _place(layout, block, (first - rows[0], x, channel), out)
+        if picture.counts[page, segment] == 0:
+            block = np.full((last - first, layout.segment[1], layout.samples), layout.fill, out.dtype)
+        else:
+            offset = int(picture.offsets[page, segment]) + (first - y) * layout.row_bytes
+            data = read_bytes(source, offset, (last - first) * layout.row_bytes)
+            block = np.frombuffer(data, out.dtype).reshape(last - first, layout.segment[1], layout.samples)
+        _place(layout, block, (first, x, channel), window, out)
 
 
-def _place(layout: TiffLayout, block: NDArray[Any], at: tuple[int, int, int], out: NDArray[Any]) -> None:
+def _place(layout: TiffLayout, block: NDArray[Any], at: tuple[int, int, int], window: Window, out: NDArray[Any]) -> None:
+    """Copy what a block, whose first row lies in the window, shares with the window's columns."""
     y, x, channel = at
-    target = out[y : y + len(block), x : x + layout.segment[1]]
+    rows, columns = window
+    first, last = max(columns[0], x), min(columns[1], x + layout.segment[1])
+    target = out[y - rows[0] : y - rows[0] + len(block), first - columns[0] : last - columns[0]]
     if layout.planar:
-        target[..., channel] = block[:, : target.shape[1], 0]
+        target[..., channel] = block[:, first - x : last - x, 0]
     else:
-        target[...] = block[:, : target.shape[1]]
+        target[...] = block[:, first - x : last - x]
 
 
-def _read_encoded(picture: TiffPicture, source: ByteSource, page: int, rows: tuple[int, int], out: NDArray[Any]) -> None:
-    layout = picture.layout
-    whole_rows = layout.plain_deflate and not layout.tiled and not layout.planar
-    for segment, channel, y, x in _pieces(layout, rows):
+def _read_encoded(picture: TiffPicture, source: ByteSource, page: int, window: Window, out: NDArray[Any]) -> None:
+    layout, (rows, columns) = picture.layout, window
+    straight = layout.plain_deflate and not layout.tiled and not layout.planar and columns == (0, layout.form.width)
+    for segment, channel, y, x in _pieces(layout, window):
         height = min(layout.segment[0], layout.form.height - y)
         first, last = max(rows[0], y), min(rows[1], y + height)
-        count = int(picture.counts[page, segment])
-        data = read_bytes(source, int(picture.offsets[page, segment]), count) if count else None
-        if whole_rows and data is not None and last - first == height:
+        place = int(picture.offsets[page, segment]), int(picture.counts[page, segment])
+        if layout.streamed and place[1] and last < height:
+            _read_streamed(layout, source, place, window, out)
+            continue
+        data = read_bytes(source, *place) if place[1] else None
+        if straight and data is not None and last - first == height:
             target = out[first - rows[0] : last - rows[0]]
             inflate(data, _bytes_of(target))
             if layout.swapped:
                 target.byteswap(inplace=True)
             continue
         block = _decoded(picture, data, segment, height)
-        _place(layout, block[first - y : last - y], (first - rows[0], x, channel), out)
+        _place(layout, block[first - y : last - y], (first, x, channel), window, out)
+
+
+def _read_streamed(layout: TiffLayout, source: ByteSource, place: tuple[int, int], window: Window, out: NDArray[Any]) -> None:
+    """Decode the only strip of a page no further than to the end of the window, in the memory of the window."""
+    (first, last), columns = window
+    whole = columns == (0, layout.form.width)
+    band = out if whole else np.empty((last - first, layout.form.width, layout.form.channels), out.dtype)
+    inflate_part(source, place, first * layout.row_bytes, _bytes_of(band))
+    if layout.swapped:
+        band.byteswap(inplace=True)
+    if not whole:
+        out[...] = band[:, columns[0] : columns[1]]
 
 
 def _decoded(picture: TiffPicture, data: bytearray | None, segment: int, rows: int) -> NDArray[Any]:
@@ -178,7 +247,7 @@ def _decoded(picture: TiffPicture, data: bytearray | None, segment: int, rows: i
     held = layout.segment[0] if layout.tiled else rows
     dtype = np.dtype(layout.form.dtype)
     if data is None:  # a segment that was never written
-        return np.zeros((held, layout.segment[1], layout.samples), dtype)
+        return np.full((held, layout.segment[1], layout.samples), layout.fill, dtype)
     if layout.plain_deflate:
         raw = bytearray(held * layout.row_bytes)
         inflate(data, memoryview(raw))
@@ -186,58 +255,13 @@ def _decoded(picture: TiffPicture, data: bytearray | None, segment: int, rows: i
         return block.reshape(held, layout.segment[1], layout.samples)
     if layout.decode is None:
         raise ValueError("it has no decoder")
-    result: NDArray[Any] = layout.decode(bytes(data), segment, jpegtables=picture.jpeg_tables)[0][0]
+    encoded = bytes(data)
+    if layout.compression in JPEG:
+        refuse_other_size(encoded, held, layout.segment[1])
+    result: NDArray[Any] = layout.decode(encoded, segment, jpegtables=picture.jpeg_tables)[0][0]
     return result
 
 
-def inflate(data: bytearray, out: memoryview) -> None:
-    """Decompress a zlib stream into a buffer that it must fill.
-
-    Parameters
-    ----------
-    data
-        The stream.
-    out
-        Writable bytes; what the stream holds beyond them is not looked at.
-
-    Raises
-    ------
-    ValueError
-        If the stream is damaged or too short.
-
-    Examples
-    --------
-    >>> out = bytearray(4)
-    >>> inflate(bytearray(zlib.compress(b"wxyz")), memoryview(out)); out
-    bytearray(b'wxyz')
-    """
-    if _libdeflate is not None:
-        try:
-            if len(_libdeflate(data, out=out)) == len(out):
-                return
-        except Exception:  # noqa: BLE001  more data than needed, or damage: zlib knows the difference
-            pass
-    try:
-        stream = zlib.decompressobj()
-        raw = stream.decompress(data, len(out) + 1)  # one more, so that the checksum at the end is looked at
-    except zlib.error as error:
-        raise ValueError(f"bad deflate data ({error})") from error
-    if len(raw) < len(out) or (len(raw) == len(out) and not stream.eof):
-        raise ValueError(f"a piece of {len(out)} bytes ends too early, after {len(raw)} bytes")
-    out[:] = raw[: len(out)]
-
-
-def _find_libdeflate() -> Callable[..., Any] | None:
-    """Return the decoder of the optional library, four times as fast as Python's zlib."""
-    try:
-        from imagecodecs import deflate_decode
-    except ImportError:
-        return None
-    decoder: Callable[..., Any] = deflate_decode
-    return decoder
-
-
-_libdeflate = _find_libdeflate()
 _shared: dict[tuple[object, ...], TiffLayout] = {}
 
 
@@ -256,7 +280,7 @@ def shared_layout(layout: TiffLayout, page: TiffPage) -> TiffLayout:
     TiffLayout
         With its decoder.
     """
-    jpeg = layout.compression in (6, 7, 34892, 33007)
+    jpeg = layout.compression in JPEG
     key = (
         layout,
         page.parent.byteorder,
