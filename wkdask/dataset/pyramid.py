@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from wkdask.dataset.arguments import storage_of
@@ -10,8 +12,21 @@ from wkdask.dataset.store import DatasetStore
 from wkdask.errors import InputError
 from wkdask.formats import Codec
 from wkdask.geometry import BoundingBox, Mag, MagLike, Vec3IntLike
-from wkdask.operations import Coarser, Running, Sampling, SamplingModes, plan_downsample, set_up
+from wkdask.images import Selection, find_layers
+from wkdask.operations import (
+    Coarser,
+    Orientation,
+    Running,
+    Sampling,
+    SamplingModes,
+    ValueMap,
+    plan_append,
+    plan_downsample,
+    set_up,
+)
 from wkdask.plan import Plan
+
+PathLike = str | Path
 
 
 class PyramidVerbs:
@@ -221,3 +236,69 @@ class PyramidVerbs:
         if len(mags) > 1:
             coarser = Coarser(mags[0], tuple(mags[1:]), (), True, within)
             self._run(coarser, Sampling(interpolation=interpolation_mode))
+
+    def plan_append_images(
+        self,
+        images: PathLike | Sequence[PathLike],
+        *,
+        selection: Selection = Selection(),
+        orientation: Orientation = Orientation(),
+        values: ValueMap | None = None,
+        interpolation_mode: str = "default",
+        running: Running = Running(),
+    ) -> Plan:
+        """Plan what `append_images` does; nothing is written until ``plan.run()`` or ``plan.compute()``."""
+        self._store.require_writable()
+        found = find_layers(images, replace(selection, merge=True, layer_name=self._name))
+        if len(found) != 1:
+            raise InputError(
+                f"The images have {len(found)} channels that would be layers, expected one. Choose one: channel=0."
+            )
+        return plan_append(
+            self._store.location,
+            self._name,
+            found[0].stack,
+            orientation=orientation,
+            values=values,
+            sampling=Sampling(interpolation=interpolation_mode),
+            running=running,
+        )
+
+    def append_images(
+        self,
+        images: PathLike | Sequence[PathLike],
+        *,
+        selection: Selection = Selection(),
+        orientation: Orientation = Orientation(),
+        values: ValueMap | None = None,
+        interpolation_mode: str = "default",
+    ) -> None:
+        """Add sections behind the last one, in all magnifications.
+
+        Only the units that hold the layer's end, or lie behind it, are written. The layer's box grows when all is complete.
+        Stopped or killed at any moment, the same call goes on where it was.
+
+        Parameters
+        ----------
+        images
+            A file, a folder, a zip of images, a pattern, or a list of files: sections of the layer's finest magnification, as
+            wide and high as the layer, of its dtype and channels.
+        selection
+            Which of them, in which order.
+        orientation, values
+            As the layer's own images were treated.
+        interpolation_mode
+            By which the pyramid was made, as in `downsample`.
+
+        Examples
+        --------
+        >>> from wkdask import Dataset
+        >>> layer = Dataset.open("brain").get_layer("color")
+        >>> depth = layer.bounding_box.size.z
+        >>> layer.append_images("em/")
+        >>> layer.bounding_box.size.z == 2 * depth
+        True
+        """
+        self.plan_append_images(
+            images, selection=selection, orientation=orientation, values=values, interpolation_mode=interpolation_mode
+        ).run()

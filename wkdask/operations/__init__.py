@@ -1,5 +1,6 @@
 """Operations: arrays and images in, plans out."""
 
+from wkdask.operations.append import plan_append
 from wkdask.operations.choices import Running, Sampling, Storage
 from wkdask.operations.convert import Into, plan_convert
 from wkdask.operations.downsample import Coarser, plan_downsample, set_up
@@ -7,7 +8,7 @@ from wkdask.operations.imports import Treatment, plan_imports, run_plans
 from wkdask.operations.mag_list import SamplingModes, calculate_mags_to_downsample, default_coarsest_mag
 from wkdask.operations.source import Orientation
 from wkdask.operations.target import check_overwritable
-from wkdask.operations.values import Rescale, parse_rescale
+from wkdask.operations.values import Rescale, ValueMap, parse_rescale
 
 __all__ = [
     "Coarser",
@@ -19,10 +20,12 @@ __all__ = [
     "SamplingModes",
     "Storage",
     "Treatment",
+    "ValueMap",
     "calculate_mags_to_downsample",
     "check_overwritable",
     "default_coarsest_mag",
     "parse_rescale",
+    "plan_append",
     "plan_convert",
     "plan_downsample",
     "plan_imports",

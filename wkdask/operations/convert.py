@@ -105,15 +105,15 @@ def plan_convert(
     levels = build_levels(layer, place / name, mags, None, storage, kernel)
     origin = (into.topleft[0] // into.mag.x, into.topleft[1] // into.mag.y, into.topleft[2] // into.mag.z)
     source = FromImages(stack, into.orientation, origin, into.values)
-    stages, last = build_stages(source, levels, _room(source, levels[0], running), journal, journal.layout())
+    stages, last = build_stages(source, levels, room_for(source, levels[0], running), journal, journal.layout())
     written = [level for s in stages if isinstance(s.operation, WriteTiles) for level in s.operation.levels]
     triples = tuple(mag.to_tuple() for mag in mags)
     setup = NewLayer(journal, voxel_size, dumped(layer), tuple(written), triples, into.dataset or place.name)
     return Plan(
-        name=f"convert {_source_name(stack)} to {place.name}/{name}",
+        name=f"convert {source_name(stack)} to {place.name}/{name}",
         journal=journal,
         settings=_settings(stack, layer, voxel_size, into, levels),
-        identity=_identity(stack),
+        identity=stack_identity(stack),
         stages=tuple(stages),
         milestones=tuple(CommitLevel(setup, number, stage) for number, stage in enumerate(last)),
         setup=setup,
@@ -124,7 +124,8 @@ def plan_convert(
     )
 
 
-def _source_name(stack: ImageStack) -> str:
+def source_name(stack: ImageStack) -> str:
+    """Return what people call a stack: its file, or its folder."""
     return stack.files[0] if len(stack.files) == 1 else Path(stack.folder).name
 
 
@@ -173,7 +174,7 @@ def _mags(layer: LayerProperties, first: Mag, voxel_size: VoxelSize, sampling: S
     return [first, *calculate_mags_to_downsample(first, coarsest, voxel_size.to_nanometer(), mode)]
 
 
-def _room(source: FromImages, first: Level, running: Running) -> Room:
+def room_for(source: FromImages, first: Level, running: Running) -> Room:
     """Return what tasks may use: tiles of whole pages where pages can not be read in bands for less."""
     stack, spec = source.stack, first.array.spec
     chunk = dict(zip(spec.axes, spec.chunk, strict=True))
@@ -219,7 +220,7 @@ def _settings(
     }
 
 
-def _identity(stack: ImageStack) -> str:
+def stack_identity(stack: ImageStack) -> str:
     """Return a digest of the names, sizes and times of the images."""
     digest = hashlib.sha256()
     for row in stack.identity():

@@ -105,7 +105,10 @@ def plan_downsample(
     kernel = sampling.kernel(layer.category)
     levels = build_levels(layer, target / layer_name, mags, start, storage, kernel)
     handles = {mag: open_mag_array(target, properties, layer, mag.to_tuple()).handle for mag in anew}
-    levels = [replace(level, array=handles.get(mag, level.array)) for level, mag in zip(levels, mags, strict=True)]
+    levels = [
+        replace(level, array=handles.get(mag, level.array), replaces=mag in handles)
+        for level, mag in zip(levels, mags, strict=True)
+    ]
     if coarser.within is not None:
         levels = under(levels, mags, coarser.within)
     chosen = journal.layout()

@@ -37,6 +37,8 @@ class Level:
         Whether each unit is written whole by one task; else in parts, which are joined.
     domain
         Where only a part is written: the whole bounding box.
+    replaces
+        Whether units are there before the plan begins, so that one that is there need not be of the plan.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Level:
     scale: Index = ()
     direct: bool = True
     domain: Box | None = None
+    replaces: bool = False
 
     def within(self, scale: Index, tile: Index, over: Box) -> Level:
         """Return the level as a stage with such tiles over ``over`` writes it."""

@@ -148,7 +148,7 @@ class WriteTiles:
         for index, piece in level.pieces(region):
             unit = level.array.unit_location(index)
             place = unit if level.direct else level.part(self.journal, index, number)
-            if not level.direct and unit.is_file():  # joined already, of the same parts
+            if not (level.direct or level.replaces) and unit.is_file():  # joined already, of the same parts
                 yield FileRecord(path_below(self.journal.target, place), USED_UP, 0, 0)
                 continue
             scratch = self.journal.scratch

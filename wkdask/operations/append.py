@@ -1,0 +1,255 @@
+"""Adding sections to a layer that is there: the units at its end, and above them in each magnification, in one plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from wkdask._version import __version__
+from wkdask.arrays.opening import layer_ends, open_mag_array, read_properties
+from wkdask.errors import InputError
+from wkdask.formats import ArrayHandle, find_format
+from wkdask.geometry import BoundingBox, Mag
+from wkdask.geometry.grid import Box, Index
+from wkdask.images import ImageStack
+from wkdask.metadata import LayerProperties, Properties, load_json
+from wkdask.operations.choices import Running, Sampling
+from wkdask.operations.convert import room_for, source_name, stack_identity
+from wkdask.operations.downsample import under
+from wkdask.operations.level import Level
+from wkdask.operations.pyramid import build_stages, chosen_tiles, with_kernels
+from wkdask.operations.source import FromImages, Orientation
+from wkdask.operations.target import CommitLevel, MoreMags, dumped
+from wkdask.operations.tiles import Array, WriteTiles
+from wkdask.operations.values import ValueMap
+from wkdask.plan import Journal, Plan
+from wkdask.storage import Location
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """A source of tiles: an array up to a plane, images from there on.
+
+    Parameters
+    ----------
+    array
+        The array as it is.
+    images
+        What comes behind it.
+    """
+
+    array: ArrayHandle
+    images: FromImages
+
+    def read(self, box: Box) -> Array:
+        """Return a box of the layer that is to be, in stored axes."""
+        at = self.images.origin[2]
+        if box.start[-1] >= at:
+            return self.images.read(box)
+        old = Box(box.start, (*box.stop[:-1], min(box.stop[-1], at)))
+        block = self.array.read(old, keep=False)
+        if box.stop[-1] <= at:
+            return block
+        whole: Array = np.empty(box.shape, block.dtype, order="F")
+        whole[..., : block.shape[-1]] = block
+        whole[..., block.shape[-1] :] = self.images.read(Box((*box.start[:-1], at), box.stop))
+        return whole
+
+    def bytes_read(self, box: Box) -> int:
+        """Return the bytes of voxels of a box."""
+        return self.images.bytes_read(box)
+
+    def bytes_beside(self, box: Box) -> int:
+        """Return what decoding images takes, and a second copy of the box."""
+        return self.images.bytes_beside(box) + self.bytes_read(box)
+
+    @property
+    def growth(self) -> str:
+        """As images are read."""
+        return self.images.growth
+
+    def needs(self, box: Box) -> Iterable[tuple[int, int]]:  # noqa: ARG002
+        """Return nothing: both are there."""
+        return ()
+
+    def describe(self, tile: Index) -> str:
+        """Return what is read."""
+        return f"the layer's last units and {self.images.describe(tile)}"
+
+
+@dataclass(frozen=True)
+class GrowingLayer(MoreMags):
+    """A layer whose arrays grow before the first task, and whose box grows when all magnifications are complete."""
+
+    grown: bytes = b""
+
+    def create(self) -> None:
+        """Give the arrays their new shapes; the box, which says what is read, stays."""
+        form = find_format(str(self.properties.data_format))
+        for level in self.levels:
+            end = [b for axis, b in zip(level.array.spec.axes, level.array.spec.shape, strict=True) if axis in "xyz"]
+            form.open(level.array.location, end).resize(level.array.spec.shape)
+
+    def _with_level(self, old: bytes | None, number: int, low: float | None, high: float | None) -> bytes:
+        if number < len(self.levels) - 1:
+            return old or b""
+        properties = Properties.from_json(old or b"", str(self.document))
+        box = LayerProperties.from_dict(load_json(self.grown, "layer"), "layer").bounding_box
+        layer = properties.layer(self.journal.key).with_bounding_box((box.top_left, box.size))
+        return properties.with_layer(_extended(layer, low, high)).to_json()
+
+
+def _extended(layer: LayerProperties, low: float | None, high: float | None) -> LayerProperties:
+    """Return the layer with what the new voxels told: a wider contrast window, or a larger segment id."""
+    if low is None or high is None:
+        return layer
+    if layer.category == "segmentation":
+        known = layer.largest_segment_id
+        return layer if known is None else layer.updated(largest_segment_id=max(known, int(high)))
+    view = layer.default_view_configuration
+    if view is None or view.min is None or view.max is None:
+        return layer
+    return layer.with_view_configuration(min=min(view.min, float(low)), max=max(view.max, float(high)))
+
+
+def plan_append(
+    target: Location,
+    layer_name: str,
+    stack: ImageStack,
+    *,
+    orientation: Orientation = Orientation(),
+    values: ValueMap | None = None,
+    sampling: Sampling = Sampling(),
+    running: Running = Running(),
+) -> Plan:
+    """Plan the addition of sections behind the last one of a layer. Nothing is written.
+
+    Only the units that hold the layer's end, or lie behind it, are written, in each magnification that there is; the layer's
+    box grows when all are complete.
+
+    Parameters
+    ----------
+    target, layer_name
+        The layer.
+    stack
+        The sections, of the layer's finest magnification, as wide and high as the layer.
+    orientation, values
+        As the layer's own images were treated.
+    sampling
+        By which kernel coarser magnifications are made.
+    running
+        Threads and memory.
+
+    Raises
+    ------
+    InputError
+        Where the sections do not fit the layer; the message says how.
+    """
+    properties = read_properties(target)
+    layer = properties.layer(layer_name)
+    journal = Journal(target, layer_name, running.scratch)
+    mags = sorted((Mag(mag.mag) for mag in layer.mags), key=lambda mag: mag.sort_key) or [Mag(layer.mag((1, 1, 1)).mag)]
+    began = ((journal.document() or {}).get("settings") or {}).get("from_z")
+    layer, grown, changed = _growth(layer, stack.shape[0], mags[0], began)
+    _check_fit(layer, stack, orientation, values, mags[0])
+    arrays = [open_mag_array(target, properties, layer, mag.to_tuple()).handle for mag in mags]
+    levels = under(_levels(grown, arrays, mags, sampling.kernel(layer.category)), mags, changed)
+    start = layer_ends(layer, mags[0].to_tuple())
+    images = FromImages(stack, orientation, (start["x"][0], start["y"][0], start["z"][1]), values)
+    room = replace(room_for(images, levels[0], running), fused=False)
+    stages, last = build_stages(Behind(arrays[0], images), levels, room, journal, journal.layout())
+    written = tuple(level for s in stages if isinstance(s.operation, WriteTiles) for level in s.operation.levels)
+    triples = tuple(mag.to_tuple() for mag in mags)
+    voxel_size = properties.voxel_size
+    setup = GrowingLayer(journal, voxel_size, dumped(layer), written, triples, frozenset(triples), dumped(grown))
+    return Plan(
+        name=f"append {source_name(stack)} to {target.name}/{layer_name}",
+        journal=journal,
+        settings=_settings(layer, stack, orientation, values, levels),
+        identity=stack_identity(stack),
+        stages=tuple(stages),
+        milestones=tuple(CommitLevel(setup, number, stage) for number, stage in enumerate(last)),
+        setup=setup,
+        workers=running.threads,
+        layout=chosen_tiles(stages),
+        command=running.command,
+        notes=stack.notes,
+    )
+
+
+def _growth(
+    layer: LayerProperties, sections: int, mag: Mag, began: int | None
+) -> tuple[LayerProperties, LayerProperties, BoundingBox]:
+    """Return the layer as it was before any run began to append these sections, as it will be, and the new box."""
+    x, y, z = layer.bounding_box.top_left
+    width, height, depth = layer.bounding_box.size
+    if began is not None:
+        depth = began - z
+    if (z + depth) % mag.z:
+        raise InputError(
+            f"Layer '{layer.name}' ends at {z + depth} along z, inside of a voxel of its finest mag {mag}. "
+            "Give its box a multiple of the mag first."
+        )
+    new = sections * mag.z
+    before = layer.with_bounding_box(((x, y, z), (width, height, depth)))
+    after = layer.with_bounding_box(((x, y, z), (width, height, depth + new)))
+    return before, after, BoundingBox((x, y, z + depth), (width, height, new))
+
+
+def _check_fit(layer: LayerProperties, stack: ImageStack, orientation: Orientation, values: ValueMap | None, mag: Mag) -> None:
+    ends = layer_ends(layer, mag.to_tuple())
+    wanted = {
+        "width and height": tuple(ends[axis][1] - ends[axis][0] for axis in "xy"),
+        "dtype": layer.dtype,
+        "channels": layer.num_channels,
+        "time points": ends.get("t", (0, 1))[1] - ends.get("t", (0, 1))[0],
+    }
+    found = {
+        "width and height": orientation.extent(stack.shape)[:2],
+        "dtype": values.target if values else stack.dtype,
+        "channels": stack.channels,
+        "time points": stack.times,
+    }
+    for what, value in wanted.items():
+        if found[what] != value:
+            raise InputError(
+                f"The sections have {what} {found[what]}, layer '{layer.name}' has {value} in its finest mag {mag}. "
+                "Give sections that fit the layer."
+            )
+
+
+def _levels(layer: LayerProperties, arrays: list[ArrayHandle], mags: list[Mag], kernel: str) -> list[Level]:
+    """Return the magnifications of a layer that has grown, with arrays of the shape that they will have."""
+    levels = []
+    for array, mag, finer in zip(arrays, mags, [mags[0], *mags], strict=False):
+        spec, ends = array.spec, layer_ends(layer, mag.to_tuple())
+        if any(m % f for m, f in zip(mag.to_tuple(), finer.to_tuple(), strict=True)):
+            raise InputError(f"Mag {mag} of layer '{layer.name}' can not be made of mag {finer}. Delete one of them first.")
+        pairs = [ends.get(axis, (0, n)) for axis, n in zip(spec.axes, spec.shape, strict=True)]
+        shape = tuple(max(n, -(-b // u) * u) for n, u, (_, b) in zip(spec.shape, spec.unit, pairs, strict=True))
+        larger: ArrayHandle = replace(array, spec=replace(spec, shape=shape))  # type: ignore[type-var]
+        factors = dict(zip("xyz", (m // f for m, f in zip(mag.to_tuple(), finer.to_tuple(), strict=True)), strict=True))
+        box = Box(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
+        factor = tuple(factors.get(axis, 1) for axis in spec.axes)
+        levels.append(Level(f"{layer.name}/{mag.to_layer_name()}", larger, box, factor, kernel, replaces=True))
+    return with_kernels(levels, kernel, [0, *(level.box.size for level in levels[:-1])])
+
+
+def _settings(
+    layer: LayerProperties, stack: ImageStack, orientation: Orientation, values: ValueMap | None, levels: list[Level]
+) -> dict[str, Any]:
+    """Return all that decides the bytes that are written."""
+    box = layer.bounding_box
+    return {
+        "layer": [layer.name, layer.category, layer.dtype, box.top_left, box.size],
+        "from_z": box.bottom_right[2],
+        "missing": stack.missing or "refused",
+        "orientation": [*orientation.flip, orientation.swap_xy],
+        "values": repr(values) if values else "as they are",
+        "mags": [level.name.rpartition("/")[2] for level in levels],
+        "kernel": levels[0].mode,
+        "wkdask": __version__,
+    }
