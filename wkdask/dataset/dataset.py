@@ -212,6 +212,11 @@ class Dataset(ImportVerbs):
         self._store.update(added)
         return self.get_layer(layer_name)
 
+    def _repr_html_(self) -> str:
+        from wkdask.dataset.html import dataset_html
+
+        return dataset_html(self)
+
     def __repr__(self) -> str:
         properties = self._store.properties
         lines = [f"<Dataset '{properties.name}' at {self.path}, voxels of {properties.voxel_size}"]
