@@ -14,7 +14,7 @@ from typing import NoReturn
 from wkdask.errors import InputError, UnsupportedImageDataError, UnsupportedImageFormatError
 from wkdask.images.channels import layers_of_channels
 from wkdask.images.mapping import LayerFiles, distinct, group_files
-from wkdask.images.numbering import numbers_by_pattern, place_slices, varying_numbers
+from wkdask.images.numbering import natural_order, numbers_by_pattern, place_slices, varying_numbers
 from wkdask.images.picture import Picture, extension_of, parsed
 from wkdask.images.selection import Selection
 from wkdask.images.sources import ImageFiles, image_files
@@ -69,7 +69,7 @@ def find_layers(source: str | Path | Sequence[str | Path], selection: Selection 
     Returns
     -------
     list of FoundLayer
-        In natural order of their first files, channels in their order.
+        In the order of their first files, which is natural except in a list; channels in their order.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def _refuse_many(count: int, selection: Selection, images: ImageFiles) -> None:
 
 def _layers(images: ImageFiles, group: LayerFiles, selection: Selection) -> list[FoundLayer]:
     """Return the layers of files that belong together: one, or one for each channel."""
-    names, numbers = _ordered(group.files, selection)
+    names, numbers, order = _ordered(group.files, selection, images.listed)
     _refuse_mixed_kinds(images.folder, names)
     plan, notes = place_slices(names, selection.filling, numbers)
     pictures = _parsed_all(images.folder, names)
@@ -171,7 +171,7 @@ def _layers(images: ImageFiles, group: LayerFiles, selection: Selection) -> list
         dims=dims,
         decoding=_decoding(pictures),
         missing=selection.filling,
-        notes=notes + left_out + doubt + said,
+        notes=order + notes + left_out + doubt + said,
     )
     found = FoundLayer(group.name, stack, _category(images, names), None, voxel_size)
     return [
@@ -185,21 +185,22 @@ def _layers(images: ImageFiles, group: LayerFiles, selection: Selection) -> list
     ]
 
 
-def _ordered(files: Sequence[str], selection: Selection) -> tuple[list[str], list[int] | None]:
-    """Return the files in the order of z, and their numbers where gaps are to be looked for."""
+def _ordered(files: Sequence[str], selection: Selection, listed: bool) -> tuple[list[str], list[int] | None, tuple[str, ...]]:
+    """Return the files in the order of z, their numbers where gaps are to be looked for, and notes."""
     if selection.z_from_name is not None:
         numbers = numbers_by_pattern(files, selection.z_from_name)
         order = sorted(range(len(files)), key=numbers.__getitem__)
-        return [files[index] for index in order], [numbers[index] for index in order]
-    if selection.sort_key is None:
-        return list(files), varying_numbers(files)
+        return [files[index] for index in order], [numbers[index] for index in order], ()
+    if selection.sort_key is None and not listed:
+        return list(files), varying_numbers(files), ()
     try:
-        names = sorted(files, key=selection.sort_key)
+        names = sorted(files, key=selection.sort_key) if selection.sort_key else list(files)
     except TypeError as error:
         raise InputError(f"The sort key's results can not be compared: {error}. Return values of one kind.") from error
-    numbers_there = varying_numbers(names)
-    ascending = numbers_there is not None and numbers_there == sorted(numbers_there)
-    return names, numbers_there if ascending else None
+    told = varying_numbers(names)
+    surprising = not selection.sort_key and names != natural_order(names)
+    notes = ("the slices stand in the order of the list, which is not that of their names",) if surprising else ()
+    return names, told if told is not None and told == sorted(told) else None, notes
 
 
 def _refuse_mixed_kinds(folder: str, names: Sequence[str]) -> None:

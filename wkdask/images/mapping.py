@@ -62,8 +62,7 @@ def group_files(images: ImageFiles, selection: Selection, is_deep: Callable[[str
     counts = Counter(wishes)
     wishes = [layer_name(_path_name(key)) if counts[wish] > 1 else wish for key, wish in zip(keys, wishes, strict=True)]
     if selection.layer_name is not None:
-        given = layer_name(selection.layer_name)
-        wishes = [given] if len(keys) == 1 else [f"{given}_{wish}" for wish in wishes]
+        wishes = [selection.layer_name] if len(keys) == 1 else [f"{selection.layer_name}_{wish}" for wish in wishes]
     return [LayerFiles(name, tuple(groups[key])) for name, key in zip(distinct(wishes), keys, strict=True)]
 
 
@@ -72,7 +71,11 @@ def _named(images: ImageFiles, selection: Selection, is_deep: Callable[[str], bo
     mapping = Mapping.INSPECT_SINGLE_FILE if selection.mapping is None else selection.mapping
     if not (isinstance(mapping, Mapping) or selection.merge):
         return lambda file: (_told(mapping, file),) * 2
-    if mapping is Mapping.ENFORCE_SINGLE_LAYER or selection.merge or images.alone:
+    if (
+        selection.merge
+        or mapping is Mapping.ENFORCE_SINGLE_LAYER
+        or (images.alone and mapping is not Mapping.ENFORCE_LAYER_PER_FILE)
+    ):
         return lambda _: ("", images.label)
     if mapping is Mapping.INSPECT_SINGLE_FILE and not is_deep(images.names[0]):
         return lambda file: (_folder(file), _folder(file).rpartition("/")[2] or images.label)

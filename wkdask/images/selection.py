@@ -45,7 +45,7 @@ class Selection:
         planes counts as many as the file before it.
     sort_key
         Gives the order of a layer's files from their paths relative to the source, with / between folders. Default: natural
-        order. With a key, gaps are looked for only where the numbers ascend in that order.
+        order, and that of a list. With a key or a list, gaps are looked for only where the numbers ascend in that order.
     z_from_name
         A regular expression with one group: the number of the slice in a file's name, or in its path where the name does not
         match. It alone decides order and gaps; the least number is z 0.
@@ -70,7 +70,7 @@ class Selection:
     Raises
     ------
     InputError
-        If a value is not one of the above.
+        If a value is not one of the above, or the name is none for a layer.
 
     Examples
     --------
@@ -100,6 +100,10 @@ class Selection:
             raise InputError(f"mapping is {self.mapping!r}; expected one of {known}, or a function. Use one of those.")
         if self.z_from_name is not None:
             _refuse_pattern(self.z_from_name)
+        if self.layer_name is not None:
+            from wkdask.metadata import validate_layer_name
+
+            validate_layer_name(self.layer_name)
 
     @property
     def filling(self) -> str | None:

@@ -6,7 +6,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -30,17 +30,20 @@ class ImageFiles:
     folder
         Absolute path; a zip file's path with ``!`` for its members.
     names
-        Paths in `folder`, with / between folders, in natural order.
+        Paths in `folder`, with / between folders, in natural order, or in the order of a list.
     label
         What all of them together may be called.
     alone
         Whether the source was this one file.
+    listed
+        Whether the source was a list, whose order counts.
     """
 
     folder: str
     names: tuple[str, ...]
     label: str
     alone: bool = False
+    listed: bool = False
 
 
 def image_files(source: str | Path | Sequence[str | Path]) -> ImageFiles:
@@ -50,8 +53,8 @@ def image_files(source: str | Path | Sequence[str | Path]) -> ImageFiles:
     ----------
     source
         A file; a folder or a zip file, with all that lies below; a pattern with ``*``, ``?``, ``[...]`` or ``**``; or a list
-        of files. Hidden files and folders, and what operating systems leave behind, are passed over, as are files of
-        other kinds beside images. Links are followed.
+        of files, which stay in its order. Hidden files and folders, and what operating systems leave behind, are passed
+        over, as are files of other kinds beside images. Links are followed.
 
     Raises
     ------
@@ -69,7 +72,7 @@ def image_files(source: str | Path | Sequence[str | Path]) -> ImageFiles:
     ('em', 10, 'slice_9.tif')
     """
     if not isinstance(source, str | Path):
-        return _from_list([os.path.abspath(path) for path in source])
+        return replace(_from_list([os.path.abspath(path) for path in source]), listed=True)
     path = os.path.abspath(source)
     with explained(Location.of(Path(path)), "read"):
         exists = _exists(path)
@@ -115,7 +118,7 @@ def _from_list(paths: list[str]) -> ImageFiles:
     folder = os.path.commonpath([os.path.dirname(path) for path in paths])
     names = [os.path.relpath(path, folder).replace(os.sep, "/") for path in paths]
     alone = len(paths) == 1
-    return ImageFiles(folder, tuple(natural_order(names)), Path(paths[0]).stem if alone else os.path.basename(folder), alone)
+    return ImageFiles(folder, tuple(names), Path(paths[0]).stem if alone else os.path.basename(folder), alone)
 
 
 def _from_pattern(source: str) -> ImageFiles:
