@@ -20,10 +20,11 @@ from wkdask.operations.level import Level
 from wkdask.operations.mag_list import calculate_mags_to_downsample, default_coarsest_mag, sampling_mode_for
 from wkdask.operations.pyramid import TILE_BYTES, Room, build_levels, build_stages, chosen_tiles
 from wkdask.operations.source import FromImages, Orientation
+from wkdask.operations.spool import spooled, with_drop, worth_spooling
 from wkdask.operations.target import CommitLevel, NewLayer, dumped
 from wkdask.operations.tiles import WriteTiles
 from wkdask.operations.values import ValueMap
-from wkdask.plan import Journal, Plan
+from wkdask.plan import Journal, Plan, Stage
 from wkdask.storage import Location
 
 COLOR_DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32")
@@ -104,8 +105,9 @@ def plan_convert(
     kernel = sampling.kernel(layer.category)
     levels = build_levels(layer, place / name, mags, None, storage, kernel)
     origin = (into.topleft[0] // into.mag.x, into.topleft[1] // into.mag.y, into.topleft[2] // into.mag.z)
-    source = FromImages(stack, into.orientation, origin, into.values)
-    stages, last = build_stages(source, levels, room_for(source, levels[0], running), journal, journal.layout())
+    source, room, before = _read_well(FromImages(stack, into.orientation, origin, into.values), levels[0], running, journal)
+    stages, last = build_stages(source, levels, room, journal, journal.layout(), before)
+    stages = with_drop(stages) if before else stages
     written = [level for s in stages if isinstance(s.operation, WriteTiles) for level in s.operation.levels]
     triples = tuple(mag.to_tuple() for mag in mags)
     setup = NewLayer(journal, voxel_size, dumped(layer), tuple(written), triples, into.dataset or place.name)
@@ -172,6 +174,19 @@ def _mags(layer: LayerProperties, first: Mag, voxel_size: VoxelSize, sampling: S
         return [first]
     mode = sampling_mode_for(size, sampling.mode)
     return [first, *calculate_mags_to_downsample(first, coarsest, voxel_size.to_nanometer(), mode)]
+
+
+def _read_well(
+    source: FromImages, first: Level, running: Running, journal: Journal
+) -> tuple[FromImages, Room, tuple[Stage, ...]]:
+    """Return a source that reads pages for as little as it can, what its tasks may use, and the stage that it needs before."""
+    room = room_for(source, first, running)
+    down = first.array.spec.axes.index("x" if source.orientation.swap_xy else "y")
+    share = running.tile_bytes * 5 // 2
+    if source.stack.rows_alone or not worth_spooling(source.stack, room.least[down], share, journal):
+        return source, room, ()
+    from_spool, stage = spooled(source, journal)
+    return from_spool, room_for(from_spool, first, running), (stage,)
 
 
 def room_for(source: FromImages, first: Level, running: Running) -> Room:

@@ -9,7 +9,7 @@ from typing import Any
 from wkdask._version import __version__
 from wkdask.arrays import MagArray
 from wkdask.arrays.opening import open_mag_array, read_properties
-from wkdask.errors import InputError, MagExistsError
+from wkdask.errors import InputError, MagExistsError, PlanRefusedError, ReadOnlyError
 from wkdask.formats import ArrayHandle
 from wkdask.geometry import BoundingBox, Mag
 from wkdask.geometry.grid import Box
@@ -88,40 +88,59 @@ def plan_downsample(
     MagExistsError
         Where a magnification exists and is not to be made anew.
     """
+    journal = Journal(target, layer_name, running.scratch)
+    plan = _plan(journal, coarser, storage, sampling, running)
+    unfinished = journal.document()
+    if unfinished is None or unfinished.get("fingerprint") == plan.fingerprint or not plan.stages:
+        return plan
+    began = _began(journal)
+    if coarser.within is not None and began:
+        raise PlanRefusedError(
+            f"An earlier run that makes mags {', '.join(began['mags'])} of layer '{layer_name}' was stopped, and is not this one. "
+            "Run that again first, or make all of them anew with redownsample()."
+        )
+    if coarser.overwrite and began and set(began["anew"]) <= set(plan.settings["mags"]):
+        return _plan(replace(journal, instead_of=unfinished["fingerprint"]), coarser, storage, sampling, running)
+    return plan
+
+
+def _plan(journal: Journal, coarser: Coarser, storage: Storage | None, sampling: Sampling, running: Running) -> Plan:
+    """Return the plan that goes on where the journal stands; where it stands instead of another one, that of a fresh run."""
+    target, layer_name = journal.target, journal.key
     properties = read_properties(target)
     layer = properties.layer(layer_name)
-    journal = Journal(target, layer_name, running.scratch)
-    under_way = frozenset(mags_under_way(journal))
+    began = {} if journal.instead_of else _began(journal)
+    under_way = frozenset(map(Mag, began.get("mags", ()))) - frozenset(map(Mag, began.get("anew", ())))
     start = _start(layer, coarser, under_way)
     source = open_mag_array(target, properties, layer, start.to_tuple())
+    coarser = _clipped(layer, coarser)
     mags = _mags(layer, start, properties, coarser, sampling)
     there = {Mag(mag.mag) for mag in layer.mags} - under_way
     anew = [mag for mag in mags if mag in there]
     if anew and not coarser.overwrite:
         raise MagExistsError(
-            f"Layer '{layer_name}' has a magnification {anew[0]} already. Pass allow_overwrite=True to make it anew."
+            f"Layer '{layer_name}' has a magnification {anew[0]} already. To make it anew, pass allow_overwrite=True, or "
+            "--overwrite-existing on the command line."
         )
     storage = storage or Storage(data_format=str(layer.data_format))
-    kernel = sampling.kernel(layer.category)
-    levels = build_levels(layer, target / layer_name, mags, start, storage, kernel)
-    handles = {mag: open_mag_array(target, properties, layer, mag.to_tuple()).handle for mag in anew}
+    levels = build_levels(layer, target / layer_name, mags, start, storage, sampling.kernel(layer.category))
+    arrays = {mag: _own_array(target, properties, layer, mag) for mag in anew}
     levels = [
-        replace(level, array=handles.get(mag, level.array), replaces=mag in handles)
+        replace(level, array=arrays.get(mag, level.array), replaces=mag in arrays)
         for level, mag in zip(levels, mags, strict=True)
     ]
     if coarser.within is not None:
         levels = under(levels, mags, coarser.within)
-    chosen = journal.layout()
     room = Room(running.threads, min(TILE_BYTES, running.tile_bytes), fused=coarser.within is None)
-    stages, last = build_stages(_reduced(source, levels), levels, room, journal, chosen) if levels else ([], [])
+    stages, last = build_stages(_reduced(source, levels), levels, room, journal, journal.layout()) if levels else ([], [])
     written = tuple(level for s in stages if isinstance(s.operation, WriteTiles) for level in s.operation.levels)
-    triples = tuple(mag.to_tuple() for mag in mags)
     again = frozenset(mag.to_tuple() for mag in anew)
+    triples = tuple(mag.to_tuple() for mag in mags)
     setup = MoreMags(journal, properties.voxel_size, dumped(layer), written, triples, again)
     return Plan(
         name=f"downsample {target.name}/{layer_name} from mag {start}",
         journal=journal,
-        settings=_settings(layer, start, levels, coarser),
+        settings=_settings(layer, start, levels, coarser) | {"anew": [mag_name(mag.to_tuple()) for mag in anew]},
         identity=array_identity(source.handle),
         stages=tuple(stages),
         milestones=tuple(CommitLevel(setup, number, stage) for number, stage in enumerate(last)),
@@ -132,10 +151,37 @@ def plan_downsample(
     )
 
 
-def mags_under_way(journal: Journal) -> list[Mag]:
-    """Return the mags that an unfinished run of this layer makes; some may be listed already."""
-    settings = (journal.document() or {}).get("settings") or {}
-    return [Mag(name) for name in settings.get("mags", ())]
+def _began(journal: Journal) -> dict[str, list[str]]:
+    """Return which mags an unfinished run of this kind makes (some may be listed already), and which of them anew."""
+    settings = (journal.document() or {}).get("settings")
+    if not isinstance(settings, dict) or "from" not in settings:
+        return {}
+    return {key: [str(name) for name in settings.get(key) or ()] for key in ("mags", "anew")}
+
+
+def _clipped(layer: LayerProperties, coarser: Coarser) -> Coarser:
+    """Return the choice with its box cut to the layer's."""
+    if coarser.within is None:
+        return coarser
+    whole = BoundingBox(layer.bounding_box.top_left, layer.bounding_box.size)
+    met = whole.intersected_with(coarser.within, dont_assert=True)
+    if met.is_empty():
+        raise InputError(
+            f"The box {coarser.within} has no voxel in common with the layer's box {whole}. Give one that meets it, in "
+            "mag-1 voxels."
+        )
+    return replace(coarser, within=met)
+
+
+def _own_array(target: Location, properties: Properties, layer: LayerProperties, mag: Mag) -> ArrayHandle:
+    """Return the array of a mag that is to be made anew; those of other datasets are theirs."""
+    handle = open_mag_array(target, properties, layer, mag.to_tuple()).handle
+    if not handle.location.url.startswith(f"{target.url}/"):
+        raise ReadOnlyError(
+            f"Mag {mag} of layer '{layer.name}' lies outside the dataset, at {handle.location}, so it is not made anew from "
+            "here. Open the dataset that it belongs to, or make other mags."
+        )
+    return handle
 
 
 def _start(layer: LayerProperties, coarser: Coarser, under_way: frozenset[Mag]) -> Mag:
@@ -171,24 +217,42 @@ def _chain(start: Mag, wanted: tuple[Mag, ...]) -> list[Mag]:
     for fine, coarse in zip([start, *mags], mags, strict=False):
         if fine == coarse or any(c % f for c, f in zip(coarse.to_tuple(), fine.to_tuple(), strict=True)):
             raise InputError(
-                f"Mag {coarse} can not be made of mag {fine}: it is no multiple of it. Choose another list of mags."
+                f"Mag {coarse} can not be made of mag {fine}: it is no coarser multiple of it. Choose mags each of which is a "
+                "multiple of the one before, or make them one by one with downsample_mag()."
             )
     return mags
 
 
 def under(levels: list[Level], mags: list[Mag], box: BoundingBox) -> list[Level]:
-    """Return levels cut to the units that a box meets; their whole boxes stay what mirrors at the ends."""
-    cut = []
-    for level, mag in zip(levels, mags, strict=True):
-        spec = level.array.spec
-        ends = {a: (t // m, -(-b // m)) for a, t, b, m in zip("xyz", box.topleft, box.bottomright, mag.to_tuple(), strict=True)}
-        pairs = [ends.get(axis, (a, b)) for axis, a, b in zip(spec.axes, level.box.start, level.box.stop, strict=True)]
-        met = Box(tuple(a for a, _ in pairs), tuple(b for _, b in pairs)).intersect(level.box)
-        if not met.size:
-            raise InputError(f"The box {box} lies outside of the layer. Give one that meets its bounding box.")
-        units = met.coarsened(spec.unit).refined(spec.unit)
+    """Return levels cut to the units that a change in a mag-1 box reaches; their whole boxes stay what mirrors at the ends."""
+    cut: list[Level] = []
+    met = _in_voxels(box, levels[0], mags[0])
+    for level in levels:
+        met = met.coarsened(level.factor) if cut else met
+        met = _mirrored(met.intersect(level.box), level)
+        units = met.coarsened(level.array.spec.unit).refined(level.array.spec.unit)
         cut.append(replace(level, box=units.intersect(level.box), domain=level.box))
     return cut
+
+
+def _in_voxels(box: BoundingBox, level: Level, mag: Mag) -> Box:
+    """Return a mag-1 box in voxels of a level, rounded outwards."""
+    ends = {a: (t // m, -(-b // m)) for a, t, b, m in zip("xyz", box.topleft, box.bottomright, mag.to_tuple(), strict=True)}
+    axes = level.array.spec.axes
+    pairs = [ends.get(axis, (a, b)) for axis, a, b in zip(axes, level.box.start, level.box.stop, strict=True)]
+    return Box(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
+
+
+def _mirrored(met: Box, level: Level) -> Box:
+    """Return a box with the voxels at the ends of its level that see it in the mirror: reduced by more than 2, the last one
+    may be made of voxels that stand for the last but one.
+    """
+    start, stop = list(met.start), list(met.stop)
+    for axis, factor in enumerate(level.factor):
+        if factor > 2:
+            start[axis] -= start[axis] == level.box.start[axis] + 1
+            stop[axis] += stop[axis] == level.box.stop[axis] - 1
+    return Box(tuple(start), tuple(stop))
 
 
 def _reduced(source: MagArray, levels: list[Level]) -> Reduced:
@@ -224,6 +288,12 @@ def array_identity(array: ArrayHandle) -> str:
 def set_up(plan: Plan) -> None:
     """Make and list the magnifications of a plan, empty."""
     plan.setup.check()
+    unfinished = plan.journal.document()
+    if unfinished is not None:
+        raise PlanRefusedError(
+            f"{plan.target} holds an unfinished run for layer '{plan.journal.key}': {unfinished.get('name')}. Run that again "
+            "first, so that its magnifications are complete."
+        )
     with lease(plan):
         plan.setup.create()
         for milestone in plan.milestones:

@@ -228,7 +228,12 @@ def _sizes(step: int, whole: int) -> Iterator[int]:
 
 
 def build_stages(
-    source: Source, levels: Sequence[Level], room: Room, journal: Journal, chosen: Sequence[Chosen] = ()
+    source: Source,
+    levels: Sequence[Level],
+    room: Room,
+    journal: Journal,
+    chosen: Sequence[Chosen] = (),
+    before: Sequence[Stage] = (),
 ) -> tuple[list[Stage], list[int]]:
     """Return the stages that write all levels, and for each level the stage that completes it.
 
@@ -247,8 +252,10 @@ def build_stages(
         Knows where parts lie.
     chosen
         The tiles of each stage, where a run that began with them is to go on.
+    before
+        Stages that make what the source reads.
     """
-    stages: list[Stage] = []
+    stages = list(before)
     last: list[int] = []
     left, kept = list(levels), list(chosen)
     while left:

@@ -70,6 +70,11 @@ class LayerTarget:
         """Refuse a target that is not as the plan needs it."""
         raise NotImplementedError
 
+    def clear(self) -> None:
+        """Delete the arrays that nothing lists, as they may be of other shapes."""
+        for level in self.new_levels:
+            level.array.location.delete()
+
     def create(self) -> None:
         """Make the groups and the empty arrays; nothing lists them yet."""
         if self.properties.data_format == "zarr3":

@@ -47,11 +47,14 @@ class Journal:
         The job's name in it: that of the layer which it makes.
     elsewhere
         A folder for what is being written, in a folder of its own there; default: in the job's own.
+    instead_of
+        Fingerprint of an unfinished job that this one supersedes.
     """
 
     target: Location
     key: str
     elsewhere: str = ""
+    instead_of: str = ""
 
     @property
     def folder(self) -> Location:
@@ -70,6 +73,13 @@ class Journal:
             return self.folder / "tmp"
         own = hashlib.sha256(self.folder.url.encode()).hexdigest()[:16]
         return Location(self.elsewhere) / f"wkdask-{own}"
+
+    @property
+    def spool(self) -> Location:
+        """Where what is decoded once and read several times lies meanwhile."""
+        if not self.elsewhere:
+            return self.folder / "spool"
+        return Location(f"{self.scratch.url}-spool")
 
     def write(self, receipts: Iterable[Receipt]) -> None:
         """Add receipts of finished tasks."""
@@ -106,7 +116,8 @@ class Journal:
 
     def layout(self) -> list[tuple[tuple[int, ...], int]]:
         """Return the tiles that a run which is under way began with, and how many levels each reading serves."""
-        return [(tuple(row[:-1]), row[-1]) for row in (self.document() or {}).get("layout") or ()]
+        found = None if self.instead_of else self.document()
+        return [(tuple(row[:-1]), row[-1]) for row in (found or {}).get("layout") or ()]
 
     def begin(self, document: dict[str, Any]) -> bool:
         """Write ``plan.json``, or find that this very job is under way; return whether it was.
@@ -119,7 +130,7 @@ class Journal:
         """
         document = json.loads(json.dumps(document))
         found = self.document()
-        if found is None:
+        if found is None or found.get("fingerprint") == self.instead_of:
             self.folder.delete()  # what is left of a job that ended; its receipts say nothing of this one
             (self.folder / "plan.json").write_bytes(json.dumps(document, indent=1).encode())
             return False
@@ -130,16 +141,24 @@ class Journal:
                     "was made. Make the plan anew: it will go on with those."
                 )
             return True
+        if found.get("name") != document["name"]:
+            command = f": {found['command']}" if found.get("command") else ""
+            raise PlanRefusedError(
+                f"{self.target} holds an unfinished run for layer '{self.key}', which is another one: {found.get('name')}. "
+                f"Finish that first{command}."
+            )
         differences = "; ".join(_differences(found.get("settings") or {}, document["settings"]))
         raise PlanRefusedError(
             f"{self.target} holds an unfinished run for layer '{self.key}' that differs from this one: "
             f"{differences or 'its input files changed, or other library versions wrote it'}. "
-            "Run it with the settings that it began with, or start anew with --overwrite-existing."
+            "Run it with the settings that it began with, or start anew with --overwrite-existing, in Python "
+            "allow_overwrite=True."
         )
 
     def remove(self) -> None:
         """Delete the job, when all that it made is committed; first what says that it is under way."""
         (self.folder / "plan.json").delete()
+        self.spool.delete()
         self.folder.delete()
 
 

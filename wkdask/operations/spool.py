@@ -1,0 +1,266 @@
+"""Pages that can only be decoded whole, and are too large to be: decoded once to scratch, then read in bands from there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from wkdask.errors import StorageError
+from wkdask.formats import Written
+from wkdask.geometry.grid import Box, Index, Tiling
+from wkdask.images import ImageStack
+from wkdask.operations.source import FromImages
+from wkdask.operations.tiles import Array, WriteTiles
+from wkdask.plan import FileRecord, Journal, Receipt, Stage, stop_if_asked
+from wkdask.storage import Location
+
+WORTH_DECODES = 1.5
+"""Bands that decode pages more often than this cost more than writing and reading them once."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledStack:
+    """A stack of images whose planes lie raw in a folder; it is read as the stack itself is.
+
+    Parameters
+    ----------
+    stack
+        The images.
+    folder
+        Where ``SpoolPages`` leaves the planes.
+    """
+
+    stack: ImageStack
+    folder: Location
+
+    decoded_bytes = 0
+    rows_alone = columns_alone = True
+    row_step = column_step = 1
+
+    def __getattr__(self, name: str) -> Any:
+        """Be the stack in all else."""
+        return getattr(object.__getattribute__(self, "stack"), name)
+
+    def decodes(self, band_rows: int) -> float:  # noqa: ARG002
+        """Return 1: decoding is behind us."""
+        return 1.0
+
+    def plane(self, number: int) -> Location:
+        """Return the file of a plane; time is slower than z."""
+        return self.folder / f"{number}.raw"
+
+    def read(self, z0: int, z1: int, y0: int, y1: int, x0: int = 0, x1: int | None = None, *, t: int = 0) -> Array:
+        """Return rows and columns of planes, as `ImageStack.read` does."""
+        depth, _, width = self.stack.shape
+        dtype = np.dtype(self.stack.dtype)
+        row = width * self.stack.channels
+        out = np.empty((z1 - z0, y1 - y0, (width if x1 is None else x1) - x0, self.stack.channels), dtype)
+        for z in range(z0, z1):
+            place = self.plane(t * depth + z)
+            try:
+                rows = np.fromfile(place.local_path, dtype, row * (y1 - y0), offset=y0 * row * dtype.itemsize)
+            except OSError as error:
+                raise StorageError(f"{place} can not be read: {error}. Run the same command again.") from error
+            if rows.size != row * (y1 - y0):
+                raise StorageError(f"{place} ends too early. Run the same command again; it will be made anew.")
+            out[z - z0] = rows.reshape(y1 - y0, width, -1)[:, x0:x1]
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class FromSpool(FromImages):
+    """The source of tiles that reads spooled planes."""
+
+    def needs(self, box: Box) -> Iterable[tuple[int, int]]:
+        """Return the tasks of the first stage that decode the planes of a box."""
+        z0, z1 = self._in_stack(box)[2]
+        depth = self.stack.shape[0]
+        times = range(box.start[0], box.stop[0]) if len(box.start) == 5 else range(1)
+        return ((0, t * depth + z) for t in times for z in range(z0, z1))
+
+    def describe(self, tile: Index) -> str:  # noqa: ARG002
+        """Return what is read."""
+        return "spooled pages,"
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolPages:
+    """Each task decodes one plane and writes its voxels as they are."""
+
+    spooled: SpooledStack
+
+    @property
+    def stack(self) -> ImageStack:
+        """The images."""
+        return self.spooled.stack
+
+    @property
+    def count(self) -> int:
+        """Number of planes."""
+        return self.stack.shape[0] * self.stack.times
+
+    @property
+    def plane_bytes(self) -> int:
+        """Bytes of a plane's voxels."""
+        return self.stack.bytes // max(1, self.count)
+
+    @property
+    def bytes_needed(self) -> int:
+        """Memory of one task: a plane, and what decoding it takes."""
+        return self.plane_bytes + self.stack.decoded_bytes + (8 << 20)
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes of all voxels."""
+        return self.stack.bytes
+
+    @property
+    def bytes_out(self) -> int:
+        """Nothing that stays."""
+        return 0
+
+    @property
+    def scratch_needed(self) -> int:
+        """Bytes of a plane."""
+        return self.plane_bytes
+
+    @property
+    def parts_bytes(self) -> int:
+        """Bytes of all planes: those of a run of slices go when it is written, but nothing says when that is."""
+        return self.stack.bytes
+
+    def dependencies(self, number: int) -> Iterable[tuple[int, int]]:  # noqa: ARG002
+        """Return nothing: images are there."""
+        return ()
+
+    def consumes(self, number: int) -> Iterable[str]:  # noqa: ARG002
+        """Return nothing."""
+        return ()
+
+    def run(self, stage: int, number: int) -> Receipt:
+        """Decode and write."""
+        start = time.perf_counter()
+        stop_if_asked()
+        depth, height, _ = self.stack.shape
+        t, z = divmod(number, depth)
+        voxels = self.stack.read(z, z + 1, 0, height, t=t)
+        with self.spooled.plane(number).writer() as out:
+            out.write(voxels.reshape(-1).view(np.uint8).data)
+            stat = out.publish()
+        record = FileRecord.of(spool_path(number), Written(stat.size, stat.mtime_ns, 0, 1))
+        return Receipt(stage, number, "done", (record,), time.perf_counter() - start, voxels.nbytes)
+
+    def retire(self, number: int) -> None:
+        """Nothing is superfluous."""
+
+    def is_intact(self, record: FileRecord) -> bool:
+        """Whether a plane still has the size and time that it was written with."""
+        stat = (self.spooled.folder / record.path.rpartition("/")[2]).stat()
+        return stat is not None and (stat.size, stat.mtime_ns) == (record.size, record.mtime_ns)
+
+    def describe(self) -> str:
+        """Return what is done, and why."""
+        return f"{self.count} pages decoded once to {self.spooled.folder}"
+
+
+@dataclass(frozen=True, slots=True)
+class DropPages:
+    """Each task deletes the planes that one run of slices needed, when all of its tiles are written.
+
+    Parameters
+    ----------
+    write
+        The stage's operation that reads the planes.
+    stage
+        Its number.
+    """
+
+    write: WriteTiles
+    stage: int
+
+    bytes_needed = bytes_in = bytes_out = scratch_needed = parts_bytes = 0
+
+    @property
+    def source(self) -> FromSpool:
+        """What reads the planes."""
+        source: FromSpool = self.write.source  # type: ignore[assignment]
+        return source
+
+    @property
+    def runs(self) -> Tiling:
+        """Runs of slices: tiles over whole planes."""
+        tiles = self.write.tiles
+        whole = [max(t, b) if axis in "cxy" else t for axis, t, b in zip(self._axes, tiles.shape, tiles.over.stop, strict=True)]
+        return Tiling(tiles.over, tuple(whole))
+
+    @property
+    def _axes(self) -> tuple[str, ...]:
+        return self.write.levels[0].array.spec.axes
+
+    @property
+    def count(self) -> int:
+        """Number of runs."""
+        return len(self.runs)
+
+    def dependencies(self, number: int) -> Iterable[tuple[int, int]]:
+        """Return the tiles of a run."""
+        return ((self.stage, tile) for tile in self.write.tiles.covering(self.runs.box(number)))
+
+    def _planes(self, number: int) -> Iterator[int]:
+        return (plane for _, plane in self.source.needs(self.runs.box(number)))
+
+    def consumes(self, number: int) -> Iterable[str]:
+        """Return the planes."""
+        return map(spool_path, self._planes(number))
+
+    def run(self, stage: int, number: int) -> Receipt:
+        """Do nothing: what is to be done, `retire` does."""
+        return Receipt(stage, number, "done")
+
+    def retire(self, number: int) -> None:
+        """Delete the planes."""
+        spooled: SpooledStack = self.source.stack  # type: ignore[assignment]
+        for plane in self._planes(number):
+            spooled.plane(plane).delete()
+
+    def is_intact(self, record: FileRecord) -> bool:  # noqa: ARG002
+        """Nothing is published."""
+        return True
+
+    def describe(self) -> str:
+        """Return what is done."""
+        return "pages that are written are deleted"
+
+
+def spool_path(number: int) -> str:
+    """Return what receipts call a spooled plane."""
+    return f"spool/{number}.raw"
+
+
+def spooled(source: FromImages, journal: Journal) -> tuple[FromSpool, Stage]:
+    """Return a source that reads planes from the job's spool, and the stage that writes them there."""
+    stack = SpooledStack(source.stack, journal.spool)
+    stage = Stage("decode pages", SpoolPages(stack))
+    return FromSpool(stack, source.orientation, source.origin, source.values), stage  # type: ignore[arg-type]
+
+
+def worth_spooling(stack: ImageStack, band_rows: int, bytes_of_thread: int, journal: Journal) -> bool:
+    """Return whether decoding pages once to scratch costs less than decoding them for each band.
+
+    Streams (pages whose rows can be decoded up to those that are wanted) cost half of a page for a band, on average.
+    """
+    times = stack.decodes(band_rows)
+    if not stack.decoded_bytes:
+        times = (times + 1) / 2
+    plane = stack.bytes // max(1, stack.shape[0] * stack.times)
+    return times > WORTH_DECODES and plane + stack.decoded_bytes <= bytes_of_thread and journal.spool.is_local
+
+
+def with_drop(stages: list[Stage]) -> list[Stage]:
+    """Return stages, the last of which deletes the pages that the first has left for the second."""
+    write = stages[1].operation
+    return [*stages, Stage("drop pages", DropPages(write, 1))] if isinstance(write, WriteTiles) else stages
