@@ -322,13 +322,8 @@ def test_importing_loads_no_reader() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_files_of_other_programs() -> None:
-    folder = os.environ.get("WKDASK_FIXTURES")
-    if not folder or not Path(folder).is_dir():
-        pytest.skip("WKDASK_FIXTURES names no folder")
+def test_files_of_other_programs(fixtures_folder: Path) -> None:
     for name in ("rgb_tiff/test_rgb.tif", "various_tiff_formats/test_I.tif", "tiff/test.0000.tiff"):
-        path = Path(folder) / name
-        if not path.exists():
-            continue
+        path = fixtures_folder / name
         expected, stack = tifffile.imread(path), find_images(path)
         assert np.array_equal(stack.read(0, stack.shape[0], 0, stack.shape[1]).squeeze(), expected.squeeze())

@@ -113,7 +113,8 @@ found = {}
 for mapping in Dataset.ConversionLayerMapping:
     with tempfile.TemporaryDirectory() as target, get_executor("sequential") as executor:
         dataset = Dataset.from_images(
-            sys.argv[1], Path(target) / "out", voxel_size=(1, 1, 1), map_filepath_to_layer_name=mapping, executor=executor
+            sys.argv[1], Path(target) / "out", voxel_size=(1, 1, 1), map_filepath_to_layer_name=mapping,
+            executor=executor, chunk_shape=(32, 32, 1), chunks_per_shard=(1, 1, 1), compress=False,
         )
         found[mapping.name] = {name: int(layer.bounding_box.size.z) for name, layer in dataset.layers.items()}
 Path(sys.argv[2]).write_text(json.dumps(found))

@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from wkdask.errors import InputError
 from wkdask.images.numbering import (
     natural_order,
+    numbers_by_pattern,
     packed_names,
+    packed_numbers,
     packed_plan,
     place_slices,
     unpacked_names,
+    unpacked_numbers,
     unpacked_plan,
     varying_numbers,
 )
@@ -83,4 +86,39 @@ def test_numbered_names_survive_packing(numbers: list[int], width: int, before: 
 
 
 def test_a_hundred_thousand_names_are_small() -> None:
-    assert packed_names([f"s{z}.tif" for z in range(100_000)]) == ("s", 0, ".tif", (0, 100_000))
+    texts, widths, [numbers] = packed_names([f"s{z}.tif" for z in range(100_000)])
+    assert (texts, widths) == (("s", ".tif"), (0,))
+    assert len(numbers) < 50
+
+
+def test_names_in_folders_are_small() -> None:
+    packed = packed_names([f"part{z // 1000:02}/s{z % 1000}.tif" for z in range(100_000)])
+    texts, widths, columns = packed
+    assert (texts, widths) == (("part", "/s", ".tif"), (2, 0))
+    assert sum(map(len, map(bytes, columns))) < 200
+
+
+@given(st.lists(st.integers(-(2**62), 2**62)))
+def test_numbers_survive_packing(numbers: list[int]) -> None:
+    assert unpacked_numbers(packed_numbers(numbers)) == tuple(numbers)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 2)), min_size=1),
+    st.sampled_from(["a{:02}/{}", "%{}d{}.tif", "{}{}\u0663"]),
+)
+def test_names_with_several_numbers_survive_packing(numbers: list[tuple[int, int]], pattern: str) -> None:
+    names = [pattern.format(*pair) for pair in numbers]
+    assert unpacked_names(packed_names(names)) == tuple(names)
+
+
+@given(st.lists(st.tuples(st.integers(-999, 999), st.sampled_from(["a", "q/b"])), min_size=1))
+def test_numbers_by_pattern(rows: list[tuple[int, str]]) -> None:
+    names = [f"z9/{name}_z{number:+}.tif" for number, name in rows]
+    assert numbers_by_pattern(names, r"z([+-]?\d+)") == [number for number, _ in rows]
+
+
+@given(st.permutations([f"{a}/s{b}.tif" for a in ("1", "10", "2", "a b", "a", "a.b") for b in (1, 2, 10)]))
+def test_natural_order_goes_folder_by_folder(names: list[str]) -> None:
+    folders = ["1", "2", "10", "a", "a b", "a.b"]
+    assert natural_order(names) == [f"{a}/s{b}.tif" for a in folders for b in (1, 2, 10)]

@@ -6,13 +6,13 @@ import re
 import zlib
 from array import array
 from collections.abc import Sequence
-from itertools import pairwise
-from os.path import commonprefix
+from itertools import accumulate, chain, groupby, pairwise, repeat
 
 from wkdask.errors import InputError
 
 MISSING = ("error", "zeros", "repeat", "close", "ignore")
 _NUMBER = re.compile(r"(\d+)")
+_DIGITS = re.compile("([0-9]+)")
 
 
 def natural_order(names: Sequence[str]) -> list[str]:
@@ -193,11 +193,11 @@ def _refuse_doubles(names: Sequence[str], numbers: Sequence[int]) -> None:
             )
 
 
-Packed = bytes | tuple[str, int, str, tuple[int, ...]]
+Packed = bytes | tuple[tuple[str, ...], tuple[int, ...], tuple[bytes, ...]]
 
 
 def packed_names(names: Sequence[str]) -> Packed:
-    """Shorten many file names to a pattern and runs of numbers, so that a stack pickles small.
+    """Shorten many file names to a pattern and its numbers, so that a stack pickles small.
 
     Parameters
     ----------
@@ -207,60 +207,75 @@ def packed_names(names: Sequence[str]) -> Packed:
     Returns
     -------
     tuple or bytes
-        (text before, width of the number or 0, text after, (first number, how many, ...)); compressed text
-        where the names have no such pattern.
+        (texts around the numbers that vary, widths of these numbers or 0, the numbers as `packed_numbers` shortens them);
+        compressed text where the names have no such pattern.
 
     Examples
     --------
-    >>> packed_names(["s_08.tif", "s_09.tif", "s_10.tif", "s_12.tif"])
-    ('s_', 2, '.tif', (8, 3, 12, 1))
+    >>> texts, widths, _ = packed_names(["s1_08.tif", "s1_09.tif", "s1_10.tif", "s1_12.tif"])
+    >>> texts, widths
+    (('s1_', '.tif'), (2,))
     """
-    before = commonprefix(names).rstrip("0123456789")  # noqa: RUF071  characters are meant
-    after = commonprefix([name[::-1] for name in names])[::-1].lstrip("0123456789")  # noqa: RUF071
-    numbers = [name[len(before) : len(name) - len(after)] for name in names]
-    if all(number.isascii() and number.isdigit() for number in numbers):
-        width = len(numbers[0]) if len({len(number) for number in numbers}) == 1 else 0
-        runs: list[int] = []
-        for number in map(int, numbers):
-            if runs and number == runs[-2] + runs[-1]:
-                runs[-1] += 1
+    split = [_DIGITS.split(name) for name in names]
+    if all(len(parts) == len(split[0]) for parts in split):
+        texts, widths, numbers = [""], [], []
+        for index, column in enumerate(zip(*split, strict=True)):
+            if len(set(column)) == 1:
+                texts[-1] += column[0]
+            elif index % 2:
+                texts.append("")
+                widths.append(len(column[0]) if len(set(map(len, column))) == 1 else 0)
+                numbers.append(column)
             else:
-                runs += [number, 1]
-        packed = (before, width, after, tuple(runs))
-        if len(runs) <= 128 and unpacked_names(packed) == tuple(names):
-            return packed
+                break
+        else:
+            if not any(len(number) > 18 for column in numbers for number in column):
+                packed = tuple(texts), tuple(widths), tuple(packed_numbers(list(map(int, column))) for column in numbers)
+                if unpacked_names(packed) == tuple(names):
+                    return packed
     return zlib.compress("\0".join(names).encode("utf-8", "surrogatepass"))
 
 
 def unpacked_names(packed: Packed) -> tuple[str, ...]:
-    """Return what `packed_names` was given, as a tuple."""
+    """Return what `packed_names` was given, as a tuple; one name where no number varies."""
     if isinstance(packed, bytes):
         return tuple(zlib.decompress(packed).decode("utf-8", "surrogatepass").split("\0"))
-    before, width, after, runs = packed
-    numbers = (number for first, count in zip(runs[::2], runs[1::2], strict=True) for number in range(first, first + count))
-    return tuple(f"{before}{number:0{width}d}{after}" for number in numbers)
+    texts, widths, numbers = packed
+    pattern = "".join(
+        f"{text.replace('%', '%%')}%0{width}d" if width else f"{text.replace('%', '%%')}%d"
+        for text, width in zip(texts, widths, strict=False)
+    )
+    pattern += texts[-1].replace("%", "%%")
+    rows = zip(*map(unpacked_numbers, numbers), strict=True) if numbers else [()]
+    return tuple(pattern % row for row in rows)
 
 
-def packed_plan(plan: tuple[int, ...] | range) -> bytes | range:
-    """Shorten a plan of slices to its compressed steps.
+def packed_numbers(numbers: Sequence[int]) -> bytes:
+    """Shorten numbers of at most 64 bit to the compressed runs of their steps.
 
     Examples
     --------
-    >>> unpacked_plan(packed_plan((0, 1, -1, 2)))
+    >>> unpacked_numbers(packed_numbers((0, 1, -1, 2)))
     (0, 1, -1, 2)
     """
-    if isinstance(plan, range):
-        return plan
-    steps = array("q", (now - before for before, now in pairwise((0, *plan))))
-    return zlib.compress(steps.tobytes())
+    runs = array("q")
+    for step, run in groupby(now - before for before, now in pairwise((0, *numbers))):
+        runs.extend((step, sum(1 for _ in run)))
+    return zlib.compress(runs.tobytes())
+
+
+def unpacked_numbers(packed: bytes) -> tuple[int, ...]:
+    """Return what `packed_numbers` was given."""
+    runs = array("q", zlib.decompress(packed))
+    steps = chain.from_iterable(repeat(step, count) for step, count in zip(runs[::2], runs[1::2], strict=True))
+    return tuple(accumulate(steps))
+
+
+def packed_plan(plan: tuple[int, ...] | range) -> bytes | range:
+    """Shorten a plan of slices; a range is short as it is."""
+    return plan if isinstance(plan, range) else packed_numbers(plan)
 
 
 def unpacked_plan(packed: bytes | range) -> tuple[int, ...] | range:
     """Return what `packed_plan` was given."""
-    if isinstance(packed, range):
-        return packed
-    steps, plan, now = array("q", zlib.decompress(packed)), [], 0
-    for step in steps:
-        now += step
-        plan.append(now)
-    return tuple(plan)
+    return packed if isinstance(packed, range) else unpacked_numbers(packed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections import Counter
@@ -11,6 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from wkdask.errors import InputError, StorageError, UnsupportedImageFormatError
+from wkdask.images.byte_source import zip_members
 from wkdask.images.numbering import natural_order
 from wkdask.images.picture import EXTENSIONS, extension_of
 from wkdask.storage import Location
@@ -83,8 +85,6 @@ def image_files(source: str | Path | Sequence[str | Path]) -> ImageFiles:
     if os.path.isdir(path):
         return _checked(path, list(_walk(path, lambda _: True)), os.path.basename(path))
     if extension_of(path) == "zip":
-        from wkdask.images.byte_source import zip_members
-
         with explained(Location.of(Path(path)), "read"):
             names = [name for name, _, _ in zip_members(path)]
         shown = [name for name in names if not name.endswith("/") and not any(map(_is_junk, name.split("/")))]
@@ -168,29 +168,31 @@ def _walk(top: str, enters: Callable[[str], bool]) -> Iterator[str]:
                 entries = sorted((entry for entry in scanned if not _is_junk(entry.name)), key=lambda entry: entry.name)
         for entry in entries:
             name = folder + entry.name
-            if _is_folder(entry):
+            kind = _kind(entry)
+            if kind == "folder":
                 links += entry.is_symlink()
                 if links > MOST_LINKS:
                     raise InputError(f"More than {MOST_LINKS} links to folders lie below '{top}'. Give a folder without them.")
                 if enters(name):
                     pending.append((name + "/", above | {(key.st_dev, key.st_ino)}))
-            elif _is_file(entry):
+            elif kind == "file":
                 yield name
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    with explained(Location.of(Path(entry.path)), "read"):
-        return entry.is_dir()
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a file; a link to nothing that is named like an image is an error, since a slice would be lost."""
-    with explained(Location.of(Path(entry.path)), "read"):
+def _kind(entry: os.DirEntry[str]) -> str:
+    """Return "folder", "file" or "other"; a lost link that is named like an image is an error, since a slice would be lost."""
+    try:
+        if entry.is_dir():
+            return "folder"
         if entry.is_file():
-            return True
+            return "file"
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            with explained(Location.of(Path(entry.path)), "read"):
+                raise
     if entry.is_symlink() and extension_of(entry.name) in EXTENSIONS and not os.path.exists(entry.path):
         raise StorageError(f"'{entry.path}' is a link that leads nowhere; an image was expected. Remove it, or mend the link.")
-    return False
+    return "other"
 
 
 def _checked(folder: str, names: list[str], label: str) -> ImageFiles:

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from wkdask.errors import CorruptImageError, InputError, StorageError
 from wkdask.images.byte_source import ByteSource, opened, status
-from wkdask.images.numbering import Packed, packed_names, packed_plan, unpacked_names, unpacked_plan
+from wkdask.images.numbering import (
+    Packed,
+    packed_names,
+    packed_numbers,
+    packed_plan,
+    unpacked_names,
+    unpacked_numbers,
+    unpacked_plan,
+)
 from wkdask.images.picture import Form, Picture, parsed
 
 if TYPE_CHECKING:
@@ -100,7 +108,7 @@ class ImageStack:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle names and plan as runs: a few hundred bytes for most stacks of any length."""
         rest = tuple(getattr(self, field.name) for field in fields(self)[4:])
-        return _unpickled, (self.folder, packed_names(self.files), packed_plan(self.plan), packed_plan(self.depths), rest)
+        return _unpickled, (self.folder, packed_names(self.files), packed_plan(self.plan), packed_numbers(self.depths), rest)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -343,5 +351,5 @@ class ImageStack:
             out[..., start - first : stop - first] = whole[..., start - c * samples : stop - c * samples]
 
 
-def _unpickled(folder: str, names: Packed, plan: bytes | range, depths: bytes | range, rest: tuple[Any, ...]) -> ImageStack:
-    return ImageStack(folder, unpacked_names(names), unpacked_plan(plan), tuple(unpacked_plan(depths)), *rest)
+def _unpickled(folder: str, names: Packed, plan: bytes | range, depths: bytes, rest: tuple[Any, ...]) -> ImageStack:
+    return ImageStack(folder, unpacked_names(names), unpacked_plan(plan), unpacked_numbers(depths), *rest)
