@@ -68,7 +68,7 @@ def percentile_window(samples: Iterable[Array], low: float = 0.1, high: float = 
     (10.0, 90.0)
     """
     thinned = [_some(sample) for sample in samples]
-    voxels = np.concatenate([np.empty(0), *thinned])
+    voxels = np.concatenate(thinned or [np.empty(0)], dtype=np.float64)
     hint = "Give the values themselves: --rescale MIN,MAX."
     if not voxels.size:
         raise InputError(f"The samples hold no finite voxel, of which percentiles could be taken. {hint}")
@@ -78,11 +78,11 @@ def percentile_window(samples: Iterable[Array], low: float = 0.1, high: float = 
     return least, greatest
 
 
-def _some(sample: Array) -> npt.NDArray[np.float64]:
+def _some(sample: Array) -> Array:
     """Return finite voxels of a sample, not more than count for percentiles."""
     flat = sample.reshape(-1)
     step = -(-flat.size // SAMPLE_VOXELS) | 1  # an odd one meets all columns of an image whose width is a power of two
-    taken = flat[::step].astype(np.float64)
+    taken = flat[::step]
     return taken[np.isfinite(taken)]
 
 
