@@ -96,8 +96,8 @@ def plan_downsample(
     began = _began(journal)
     if coarser.within is not None and began:
         raise PlanRefusedError(
-            f"An earlier run that makes mags {', '.join(began['mags'])} of layer '{layer_name}' was stopped, and is not this one. "
-            "Run that again first, or make all of them anew with redownsample()."
+            f"An earlier run that makes mags {', '.join(began['mags'])} of layer '{layer_name}' was stopped, and is not this "
+            "one: its box, its mags or the finest voxels were others. Run that again, or make all mags anew with redownsample()."
         )
     if coarser.overwrite and began and set(began["anew"]) <= set(plan.settings["mags"]):
         return _plan(replace(journal, instead_of=unfinished["fingerprint"]), coarser, storage, sampling, running)
@@ -244,9 +244,7 @@ def _in_voxels(box: BoundingBox, level: Level, mag: Mag) -> Box:
 
 
 def _mirrored(met: Box, level: Level) -> Box:
-    """Return a box with the voxels at the ends of its level that see it in the mirror: reduced by more than 2, the last one
-    may be made of voxels that stand for the last but one.
-    """
+    """Return a box with the voxels at its level's ends that may see it in the mirror, as they do with factors beyond 2."""
     start, stop = list(met.start), list(met.stop)
     for axis, factor in enumerate(level.factor):
         if factor > 2:

@@ -218,16 +218,17 @@ class MoreMags(LayerTarget):
         """Refuse where the layer is gone, or has one of the new magnifications already."""
         target, name = self.journal.target, self.journal.key
         layer = Properties.from_json(self.document.read_bytes(), str(self.document)).layer(name)
-        if self.journal.document() is not None:
+        superseding = self.journal.superseding
+        if self.journal.document() is not None and not superseding:
             return
         there = {mag.mag for mag in layer.mags}
         for mag, level in zip(self.mags, self.levels, strict=True):
             if mag in there and mag not in self.anew:
                 raise MagExistsError(
                     f"Layer '{name}' in {target} has a magnification {mag_name(mag)} already. "
-                    "Pass allow_overwrite=True to make it anew, or delete it first."
+                    "To make it anew, pass allow_overwrite=True, or --overwrite-existing on the command line."
                 )
-            if mag not in there and level.array.location.names():
+            if mag not in there and not superseding and level.array.location.names():
                 raise DatasetExistsError(
                     f"{level.array.location} exists, but is no magnification of layer '{name}'. Delete that folder first."
                 )

@@ -39,6 +39,8 @@ def begin(plan: Plan) -> Begun:
     Files of that run that are not what its journal says are deleted, so that the tasks which make them run again.
     """
     plan.setup.check()
+    if plan.journal.superseding:
+        plan.setup.clear()
     resumed = plan.journal.begin(plan.document())
     plan.setup.create()
     if not resumed:

@@ -119,6 +119,11 @@ class Journal:
         found = None if self.instead_of else self.document()
         return [(tuple(row[:-1]), row[-1]) for row in (found or {}).get("layout") or ()]
 
+    @property
+    def superseding(self) -> bool:
+        """Whether the job that this one supersedes is still under way."""
+        return bool(self.instead_of) and (self.document() or {}).get("fingerprint") == self.instead_of
+
     def begin(self, document: dict[str, Any]) -> bool:
         """Write ``plan.json``, or find that this very job is under way; return whether it was.
 
@@ -130,7 +135,7 @@ class Journal:
         """
         document = json.loads(json.dumps(document))
         found = self.document()
-        if found is None or found.get("fingerprint") == self.instead_of:
+        if found is None or self.superseding:
             self.folder.delete()  # what is left of a job that ended; its receipts say nothing of this one
             (self.folder / "plan.json").write_bytes(json.dumps(document, indent=1).encode())
             return False

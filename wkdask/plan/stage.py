@@ -124,6 +124,10 @@ class Setup(Protocol):
         """Raise where the target is not as the plan needs it; write nothing."""
         ...
 
+    def clear(self) -> None:
+        """Delete what a run that this one supersedes has left unlisted."""
+        ...
+
     def create(self) -> None:
         """Make what is missing; a second call changes nothing."""
         ...
