@@ -1,41 +1,62 @@
-"""PNG, JPEG, BMP and GIF, decoded by pillow a page at a time."""
+"""PNG, JPEG, BMP and GIF, decoded by pillow a frame at a time."""
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from wkdask.errors import CorruptImageError, UnsupportedImageDataError
+from wkdask.errors import CorruptImageError, ImageConversionError, UnsupportedImageDataError
+from wkdask.images.gif import read_blocks
 from wkdask.images.picture import LARGEST_RATIO, Form
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
 
     from wkdask.images.byte_source import ByteSource
 
-MODES = {"L": (1, "uint8"), "RGB": (3, "uint8"), "I;16": (1, "uint16")}
-WITH_ALPHA = ("LA", "RGBA", "PA", "La", "RGBa")
+MODES = {
+    "1": (1, "uint8", "grey"),
+    "L": (1, "uint8", "grey"),
+    "LA": (2, "uint8", "samples"),
+    "RGB": (3, "uint8", "rgb"),
+    "RGBA": (4, "uint8", "rgba"),
+    "I;16": (1, "uint16", "grey"),
+    "I": (1, "int32", "grey"),
+    "F": (1, "float32", "grey"),
+}
+"""What pillow calls a kind of pixels: samples, numpy's type, colour."""
+HELD_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}
+"""Bytes in which pillow holds a pixel; 4 for all other modes."""
+KEPT_FRAMES = 64 << 20
+"""A film whose frames take less is decoded as a whole: each frame builds on the one before."""
 
 
 @dataclass(frozen=True, slots=True)
 class PillowPicture:
-    """A parsed picture of one page; it can only be decoded as a whole."""
+    """A parsed picture, or the frames of a GIF; each can only be decoded as a whole.
+
+    ``mode`` is pillow's name for the pixels as they are given out; ``decoded_bytes`` what a plane takes while it is decoded.
+    """
 
     path: str
     form: Form
+    mode: str
+    decoded_bytes: int
     pages: int = 1
     notes: tuple[str, ...] = ()
+
+    @property
+    def dims(self) -> tuple[tuple[str, int], ...]:
+        """Frames are planes along z."""
+        return (("z", self.pages),) if self.pages > 1 else ()
 
     @property
     def row_step(self) -> int:
         """Rows that are decoded together: all."""
         return self.form.height
-
-    @property
-    def dims(self) -> tuple[tuple[str, int], ...]:
-        """No axes lie outside of the one plane."""
-        return ()
 
     @property
     def column_step(self) -> int:
@@ -45,7 +66,7 @@ class PillowPicture:
     @property
     def colour(self) -> str:
         """What the samples of a plane are."""
-        return "rgb" if self.form.channels == 3 else "grey"
+        return MODES[self.mode][2]
 
     @property
     def voxel_size(self) -> tuple[float, float, float] | None:
@@ -62,28 +83,59 @@ class PillowPicture:
         """Pictures know no names of channels."""
         return ()
 
-    @property
-    def decoded_bytes(self) -> int:
-        """Memory that decoding takes at once: all of the picture."""
-        form = self.form
-        return form.height * form.width * form.channels * (2 if form.dtype == "uint16" else 1)
-
     def read(self, source: ByteSource, page: int, rows: tuple[int, int], columns: tuple[int, int], out: NDArray[Any]) -> None:
         """Fill ``out[y, x, c]`` with a window of the picture."""
+        if out.size == 0:
+            return
+        try:
+            if self.pages > 1 and self.pages * self._frame_bytes <= KEPT_FRAMES:
+                out[...] = self._film(source)[page][rows[0] : rows[1], columns[0] : columns[1]]
+                return
+            with source.file() as file:
+                image = _opened(self.path, file)
+                image.seek(page)
+                out[...] = self._pixels(image, rows, columns)
+        except ImageConversionError:
+            raise
+        except Exception as error:
+            raise CorruptImageError(
+                f"Page {page} of '{self.path}' can not be decoded: {_reason(error)}. Write the file anew, or leave it out."
+            ) from error
+
+    @property
+    def _frame_bytes(self) -> int:
+        return self.form.height * self.form.width * self.form.channels
+
+    def _pixels(self, image: Image.Image, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[Any]:
+        """Return a window of a picture as (y, x, c)."""
         import numpy as np
 
-        del page
-        with source.file() as file:
-            image = _opened(self.path, file)
-            try:
-                pixels = np.asarray(image.convert(_shown_mode(image)) if image.mode == "P" else image)
-            except Exception as error:
-                raise CorruptImageError(
-                    f"Page 0 of '{self.path}' can not be decoded: {error}. Write the file anew, or leave it out."
-                ) from error
-        out[...] = pixels.reshape(self.form.height, self.form.width, self.form.channels)[
-            rows[0] : rows[1], columns[0] : columns[1]
-        ]
+        if image.size != (self.form.width, self.form.height):
+            raise ValueError(f"it has {image.size[0]} x {image.size[1]} voxels, expected {self.form}")
+        window = image.crop((columns[0], rows[0], columns[1], rows[1]))
+        if window.mode != self.mode:
+            window = window.convert(self.mode)
+        return np.asarray(window).reshape(rows[1] - rows[0], columns[1] - columns[0], self.form.channels)
+
+    def _film(self, source: ByteSource) -> list[NDArray[np.generic]]:
+        """Return all frames; those of the last film are remembered."""
+        status = source.status()
+        key = self.path, status.st_size, status.st_mtime_ns
+        with _lock:
+            if key not in _films:
+                with source.file() as file:
+                    image = _opened(self.path, file)
+                    frames = []
+                    for page in range(self.pages):
+                        image.seek(page)
+                        frames.append(self._pixels(image, (0, self.form.height), (0, self.form.width)))
+                _films.clear()
+                _films[key] = frames
+            return _films[key]
+
+
+_films: dict[tuple[str, int, int], list[Any]] = {}
+_lock = threading.Lock()
 
 
 def parse_with_pillow(path: str, source: ByteSource) -> PillowPicture:
@@ -92,43 +144,86 @@ def parse_with_pillow(path: str, source: ByteSource) -> PillowPicture:
     Parameters
     ----------
     path
-        The file.
+        The file, for messages.
     source
         Its bytes.
 
     Returns
     -------
     PillowPicture
-        With one page.
+        With one page, or one for each frame of a GIF.
 
     Raises
     ------
     CorruptImageError
         If it is not what its name says, or claims an impossible size.
     UnsupportedImageDataError
-        If it is too large for pillow, has an alpha channel or several frames.
+        If it is too large for pillow, an animated PNG, or of a kind whose values pillow would change.
     """
     with source.file() as file:
         image = _opened(path, file)
-        frames = getattr(image, "n_frames", 1)
-        mode, (width, height) = _shown_mode(image), image.size
-    if mode not in MODES or "transparency" in image.info:
-        found = "an alpha channel" if mode in WITH_ALPHA or mode in MODES else f"the colour mode {mode}"
+        _refuse_lost_bits(path, source)
+        frames, mode, notes = _frames(path, source, image)
+        held = HELD_BYTES.get(image.mode, 4)
+        width, height = image.size
+    if mode not in MODES:
         raise UnsupportedImageDataError(
-            f"'{path}' has {found} (mode {mode}); expected grey of 8 or 16 bit, or RGB of 8 bit. Save it as grey or RGB."
+            f"'{path}' has the colour mode {mode}; grey, RGB or RGBA was expected. Save it as one of them."
         )
-    if frames != 1:
-        raise UnsupportedImageDataError(
-            f"'{path}' has {frames} frames; one was expected. Save the frames as files of their own."
-        )
-    channels, dtype = MODES[mode]
-    declared = width * height * channels * (2 if dtype == "uint16" else 1)
-    if declared > source.size * LARGEST_RATIO:
+    channels, dtype, _ = MODES[mode]
+    pixels = width * height
+    if pixels == 0 or pixels * held * frames > source.size * LARGEST_RATIO:
         raise CorruptImageError(
-            f"'{path}' declares {declared} bytes of image data but is {source.size} bytes long; it is truncated or damaged. "
-            "Write the file anew, or leave it out."
+            f"'{path}' declares {pixels * held * frames} bytes of image data but is {source.size} bytes long; it is truncated "
+            "or damaged. Write the file anew, or leave it out."
         )
-    return PillowPicture(path, Form(height, width, channels, dtype))
+    decoded = pixels * held
+    if frames > 1:  # a frame, the one before, and one in colour; or all of them
+        decoded = max(pixels * 12, pixels * channels * frames if pixels * channels * frames <= KEPT_FRAMES else 0)
+    return PillowPicture(path, Form(height, width, channels, dtype), mode, decoded + source.held, frames, notes)
+
+
+def _frames(path: str, source: ByteSource, image: Image.Image) -> tuple[int, str, tuple[str, ...]]:
+    """Return how many frames there are, the mode that all of them can be given out in, and notes."""
+    mode, notes = _shown_mode(image), []
+    frames = getattr(image, "n_frames", 1) if image.format != "GIF" else 1
+    if image.format == "PNG" and frames > 1:
+        raise UnsupportedImageDataError(
+            f"'{path}' is an animated PNG of {frames} frames; one was expected. Save the frames as files of their own."
+        )
+    if frames > 1:  # photographs with a preview
+        notes.append(f"the file holds {frames} pictures; only the first is read")
+    if image.format == "GIF":
+        try:
+            with source.file() as file:
+                blocks = read_blocks(file)
+        except ValueError as error:
+            raise CorruptImageError(
+                f"'{path}' is truncated or damaged: {error}. Write the file anew, or leave it out."
+            ) from error
+        frames, mode = blocks.frames, "L" if blocks.grey else "RGB"
+    elif frames > 1:
+        frames = 1
+    if "transparency" in image.info:
+        notes.append("some colours are declared transparent; they are taken as they are")
+    if mode == "LA":
+        notes.append("the second channel is the opacity")
+    if mode == "1":
+        notes.append("voxels of 1 bit are taken as the values 0 and 1")
+    return frames, mode, tuple(notes)
+
+
+def _refuse_lost_bits(path: str, source: ByteSource) -> None:
+    """Refuse PNG files of which pillow would give other values than are written."""
+    head = bytearray(26)
+    if source.read_into(memoryview(head), 0) < 26 or head[:8] != b"\x89PNG\r\n\x1a\n":
+        return
+    depth, kind = head[24], head[25]
+    if (depth == 16 and kind != 0) or (depth in (2, 4) and kind == 0):
+        raise UnsupportedImageDataError(
+            f"'{path}' has {'grey' if kind == 0 else 'colours'} of {depth} bit, of which only "
+            f"{'8 or 16' if kind == 0 else '8'} bit can be read without changing the values. Save it as TIFF."
+        )
 
 
 def _shown_mode(image: Image.Image) -> str:
@@ -156,5 +251,11 @@ def _opened(path: str, file: Any) -> Image.Image:
         ) from error
     except Exception as error:
         raise CorruptImageError(
-            f"'{path}' can not be read as an image: {error}. Write the file anew, or leave it out."
+            f"'{path}' can not be read as an image: {_reason(error)}. Write the file anew, or leave it out."
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "it asks for more memory than there is"
+    return f"{error}".rstrip(".") or type(error).__name__

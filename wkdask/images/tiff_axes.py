@@ -145,6 +145,11 @@ def shaped_planes(text: str, form: Form, planar: bool, pages: NDArray[np.int64])
         )
     dims, notes = named_dims(axes[:outer], shape[:outer])
     count = math.prod(extent for _, extent in dims)
+    if count == 1 < len(pages):
+        note = f"the {len(pages)} pages were written as images of their own and are taken as one z axis"
+        return replace(plain_planes(pages), notes=(note,))
+    if count < len(pages):
+        notes += (f"the file holds several images; its first {count} pages are read, {len(pages) - count} pages are left out",)
     return Planes(dims, _pages_or_run(count, pages), notes=notes)
 
 
