@@ -145,7 +145,9 @@ def test_drawings_have_a_line_for_each_border_unless_dense(spans, chunk, factors
 
 @pytest.mark.parametrize("voxel", [(1e308, 1e308, 1e308), (float("inf"), 1, 1), (5e-324, 5e-324, 5e-324)])
 def test_drawings_of_absurd_sizes(voxel):
-    ET.fromstring(f"<p>{draw_grid(Box((0, 0, 0), (2**60, 3, 1)), (32, 32, 32), (32, 32, 32), voxel)}</p>")
+    drawing = draw_grid(Box((0, 0, 0), (2**60, 3, 1)), (32, 32, 32), (32, 32, 32), voxel)
+    ET.fromstring(f"<p>{drawing}</p>")
+    assert "nan" not in drawing and "inf" not in drawing
     assert draw_grid(Box((0, 0, 0), (0, 3, 1)), (32, 32, 32), (32, 32, 32), (1, 1, 1)) == ""
 
 
@@ -197,6 +199,12 @@ def test_the_middle_section_in_any_order_of_axes(tmp_path_factory, axes, size, o
     middle = middle[(slice(None), slice(None), *(sizes["z"] // 2 if a == "z" else 0 for a in rest))]
     layer = layer_of(channels=2 if "c" in axes else 1, intensity_range=(0, 255))
     np.testing.assert_array_equal(drawn(array, layer), middle)
+
+
+def test_one_time_and_one_section_are_read(tmp_path, reads):
+    voxels = np.zeros((4, 2, 20, 30, 9), "uint8")
+    draw_thumbnail(array_of(tmp_path / "1", voxels, ("t", "c", "x", "y", "z")), layer_of(channels=2))
+    assert [box.shape for _, box in reads] == [(1, 2, 20, 30, 1)]
 
 
 def test_the_middle_of_what_is_large(tmp_path):
@@ -318,7 +326,7 @@ def test_no_folder_is_listed(big, monkeypatch):
         assert pictures(parsed(shown))
 
 
-def test_other_datasets_than_local_ones_have_no_pictures(voxels):
+def test_other_datasets_than_local_ones_have_no_pictures(voxels, monkeypatch):
     dataset = wk.Dataset("memory://html", (4, 4, 35), exist_ok=True)
     layer = dataset.add_layer("em", "color", bounding_box=wk.BoundingBox((0, 0, 0), voxels.shape))
     layer.add_mag(1, chunk_shape=16, shard_shape=32).write(voxels)
@@ -327,6 +335,8 @@ def test_other_datasets_than_local_ones_have_no_pictures(voxels):
         assert "em" in text(tree)
         assert not pictures(tree)
     assert "zstd:5" in text(parsed(layer))
+    monkeypatch.setattr(wk.Layer, "open_array", lambda *_: pytest.fail("opened an array"))
+    parsed(dataset)
 
 
 def test_many_layers(tmp_path):
@@ -432,6 +442,7 @@ def test_a_pipe_in_place_of_a_shard_does_not_hang(dataset, layer, mag):
     for shown in (dataset, layer, mag):
         parsed(shown)
     assert not pictures(parsed(mag))
+    assert rows(parsed(dataset))[1][1] == "em"  # all but the picture
 
 
 # ------------------------------------------------------------------------------------------------------- plans

@@ -51,6 +51,11 @@ def test_the_own_size_of_a_mag_finds_it_or_one_as_coarse(mags, voxel):
         assert math.prod(edges[choose_mag(edges, edge)]) >= math.prod(edge) * (1 - 1e-9)
 
 
+def test_rounding_of_floats_does_not_matter():
+    edges = {Mag(1): Vec3Float(0.15, 0.15, 0.15), Mag(2): Vec3Float(*[0.1 * 3] * 3)}
+    assert choose_mag(edges, Vec3Float(0.3, 0.3, 0.3)) == Mag(2)
+
+
 @given(voxel_sizes, st.floats(0.1, 1000), st.sampled_from([1, 1000, 1 / 3]))
 def test_the_unit_does_not_matter(voxel, wanted, factor):
     edges, scaled = edges_of(ALL_MAGS, voxel), edges_of(ALL_MAGS, [e * factor for e in voxel])

@@ -181,8 +181,7 @@ def _thumbnail(layer: Layer, properties: LayerProperties, edge: int) -> Markup:
 
 
 def _image(array: MagArray, layer: LayerProperties, edge: int) -> Markup:
-    place: Any = getattr(array.handle, "location", None)
-    if place is None or not place.is_local:
+    if not array.handle.location.is_local:
         return Markup()
     data = base64.b64encode(draw_thumbnail(array, layer, edge)).decode()
     style = f"image-rendering:pixelated;max-width:{edge}px;max-height:{edge}px;margin:0"
