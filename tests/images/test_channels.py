@@ -302,6 +302,13 @@ def test_what_is_decoded_together(tmp_path: Path, add: Add) -> None:
     assert not layer.stack.rows_alone and not layer.stack.columns_alone
 
 
+def test_many_different_notes_are_cut(tmp_path: Path, add: Add) -> None:
+    for number in range(30):
+        add(f"s{number}.tif", {}, notes=(f"note {number:02}", "all alike"))
+    notes = find_layers(tmp_path)[0].stack.notes
+    assert len(notes) == 21 and notes[:2] == ("all alike", "note 00") and notes[-1] == "and 11 more notes on single files"
+
+
 def test_a_file_whose_axes_change_afterwards(tmp_path: Path, add: Add) -> None:
     add("a.tif", {"t": 2, "z": 3})
     shown = find_images(tmp_path / "a.tif")

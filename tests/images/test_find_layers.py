@@ -117,6 +117,19 @@ def test_a_zip_file_is_a_folder(folder: Path, tmp_path: Path, compression: int) 
         find_layers(tmp_path / "none.zip")
 
 
+def test_names_of_a_zip_file_that_no_file_system_has(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for end in "13":
+            file.writestr("9" * 4500 + end + ".tif", b"")
+    with pytest.raises(InputError, match=r"has 4505 characters, 4096 at most.*'9999"):
+        find_layers(tmp_path / "a.zip")
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as file:
+        for end in "13":
+            file.writestr("9" * 4000 + end + ".tif", b"")
+    with pytest.raises(InputError, match="leave gaps"):
+        find_images(tmp_path / "b.zip")
+
+
 @pytest.mark.parametrize(
     "pattern",
     ["em/*.tif", "em/s_?.tif", "*/*.tif", "**/*.tif", "**", "em/**", "**/old/*", "e*/**/*.png", "**/*", "[el]*/s*", "*",

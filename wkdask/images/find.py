@@ -16,13 +16,14 @@ from wkdask.images.channels import layers_of_channels
 from wkdask.images.mapping import LayerFiles, distinct, group_files
 from wkdask.images.numbering import natural_order, numbers_by_pattern, place_slices, varying_numbers
 from wkdask.images.picture import Picture, extension_of, parsed
-from wkdask.images.selection import Selection
+from wkdask.images.selection import ConversionLayerMapping, Selection
 from wkdask.images.sources import ImageFiles, image_files
 from wkdask.images.stack import Decoding, ImageStack, Part
 
 PROBED_BEFORE_THREADS = 8
 SLOW_PROBE_SECONDS = 0.002
 SEGMENTATION_WORDS = ("segmentation", "labels")
+MOST_NOTES = 20
 SAME_KIND = {"tiff": "tif", "jpeg": "jpg"}
 
 
@@ -96,6 +97,8 @@ def find_layers(source: str | Path | Sequence[str | Path], selection: Selection 
     """
     chosen = Selection() if selection is None else selection
     images = image_files(source)
+    if chosen.mapping is ConversionLayerMapping.INSPECT_EVERY_FILE and not chosen.merge:
+        _parsed_all(images.folder, images.names)  # remembered, so that the mapping need not parse one by one
     groups = group_files(images, chosen, lambda name: _is_deep(parsed(os.path.join(images.folder, name))))
     _refuse_many(len(groups), chosen, images)
     layers = [layer for group in groups for layer in _layers(images, group, chosen)]
@@ -160,7 +163,9 @@ def _layers(images: ImageFiles, group: LayerFiles, selection: Selection) -> list
     channels, left_out = layers_of_channels(os.path.join(images.folder, names[0]), pictures[0], selection)
     part = _times(os.path.join(images.folder, names[0]), pictures[0], selection)
     voxel_size, doubt = _voxel_size(names, pictures)
-    said = tuple(sorted({note for picture in pictures for note in picture.notes}))
+    said = sorted({note for picture in pictures for note in picture.notes})
+    if len(said) > MOST_NOTES:
+        said[MOST_NOTES:] = [f"and {len(said) - MOST_NOTES} more notes on single files"]
     depths = [dict(picture.dims).get("z", 1) for picture in pictures]
     stack = ImageStack(
         folder=images.folder,
@@ -171,7 +176,7 @@ def _layers(images: ImageFiles, group: LayerFiles, selection: Selection) -> list
         dims=dims,
         decoding=_decoding(pictures),
         missing=selection.filling,
-        notes=order + notes + left_out + doubt + said,
+        notes=(*order, *notes, *left_out, *doubt, *said),
     )
     found = FoundLayer(group.name, stack, _category(images, names), None, voxel_size)
     return [

@@ -19,6 +19,8 @@ from wkdask.storage import Location
 from wkdask.storage.location import explained
 
 JUNK = ("thumbs.db", "desktop.ini", "__macosx")
+LONGEST_PATH = 4096
+"""Characters of a path, which is more than file systems allow; members of zip files may have more."""
 MOST_LINKS = 10_000
 """Folders reached through links; more are taken for links that lead in circles."""
 
@@ -196,6 +198,12 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 
 def _checked(folder: str, names: list[str], label: str) -> ImageFiles:
+    for name in names:
+        if len(name) > LONGEST_PATH:
+            raise InputError(
+                f"A path in '{folder.removesuffix('!')}' has {len(name)} characters, {LONGEST_PATH} at most were expected: "
+                f"'{name[:40]}...'. Rename that file."
+            )
     readable = natural_order([name for name in names if extension_of(name) in EXTENSIONS])
     if not readable:
         _refuse_nothing_readable(folder.removesuffix("!"), names)
