@@ -180,4 +180,4 @@ def _missing(page: int, size: int) -> str:
 
 
 def _at_most(source: ByteSource, offset: int, size: int) -> bytearray:
-    return read_bytes(source, offset, max(0, min(size, source.size - offset)))
+    return read_bytes(source, offset, min(size, source.size - offset)) if offset < source.size else bytearray()
