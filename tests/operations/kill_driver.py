@@ -1,13 +1,17 @@
-"""Run as a program: a small conversion is killed after its k-th change, for every k, and taken up again.
+"""Run as a program: a small conversion, or another case, is killed after its k-th change, for every k, and taken up again.
 
 Each run is a forked child of a process that has imported everything and started nothing, so that hundreds take seconds.
-Prints how many kills there were. Usage: kill_driver.py SOURCE FOLDER
+Prints how many kills there were. Usage: kill_driver.py SOURCE FOLDER [CASE]
+
+The source is a folder of images, or for the cases ``downsample``, ``redownsample`` and ``update`` a dataset with a layer
+``color``, a copy of which is changed each time.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -15,22 +19,53 @@ from pathlib import Path
 
 import zstandard  # noqa: F401 - loaded once, here
 
-from wkdask.geometry import Mag
+from wkdask.geometry import BoundingBox, Mag
 from wkdask.images import find_images
 from wkdask.metadata import VoxelSize
-from wkdask.operations import Into, Running, Sampling, Storage, plan_convert
+from wkdask.operations import (
+    Coarser,
+    Into,
+    Running,
+    Sampling,
+    SamplingModes,
+    Storage,
+    downsample,
+    plan_convert,
+    plan_downsample,
+)
 from wkdask.plan import Journal
 from wkdask.storage import WORK_FOLDER, Location, observe
 
 CHANGES = ("publish", "append", "commit", "delete")
 
 
+CASE = sys.argv[3] if len(sys.argv) > 3 else "convert"
+ANEW = (Mag(1), (Mag(2), Mag(4)), (), True)
+COARSER = {
+    "downsample": Coarser(Mag(1)),
+    "redownsample": Coarser(*ANEW),
+    "update": Coarser(*ANEW, BoundingBox((0, 0, 0), (20, 40, 40))),
+}
+
+
 def plan(source: str, target: Path):
     """Two threads, several units and parts, two stages that write."""
+    if CASE != "convert":
+        downsample.TILE_BYTES = 1 << 13
+        storage, sampling = Storage((8, 8, 8), (16, 16, 16)), Sampling(coarsest=Mag(4), mode=SamplingModes.ISOTROPIC)
+        options = {"storage": storage, "sampling": sampling, "running": Running(2)}
+        return plan_downsample(Location(str(target)), "color", COARSER[CASE], **options)
     storage = Storage((16, 16, 16), (32, 32, 32))
     sampling = Sampling(coarsest=Mag(8))
     options = {"into": Into("color", "color", "ds"), "storage": storage, "sampling": sampling, "running": Running(2)}
     return plan_convert(find_images(source), target, VoxelSize((4, 4, 35)), **options)
+
+
+def begin_with(source: str, target: Path) -> Path:
+    """Make what the case begins with."""
+    if CASE != "convert":
+        shutil.copytree(source, target)
+    return target
 
 
 def in_child(work) -> int:
@@ -71,22 +106,24 @@ def run_killed(source: str, target: Path, k: int) -> int:
     return in_child(work)
 
 
-def check_listed(target: Path, reference: dict[str, bytes]) -> None:
-    """Every magnification that the JSON lists must be complete."""
+def check_listed(target: Path, reference: dict[str, bytes], before: dict[str, bytes]) -> None:
+    """Every magnification that the JSON lists must be complete; each unit of one that is made anew is the old or the new one."""
     document = target / "datasource-properties.json"
     if not document.exists():
         return
     now = files(target)
     for mag in json.loads(document.read_bytes())["dataLayers"][0]["mags"]:
         prefix = mag["path"].removeprefix("./") + "/"
-        wanted = {name for name in reference if name.startswith(prefix)}
-        if any(now.get(name) != reference[name] for name in wanted):
+        listed = f'"./{prefix[:-1]}"'.encode() in before.get("datasource-properties.json", b"")
+        wanted = {name for name in (*reference, *before) if name.startswith(prefix)}
+        if any(now.get(name) not in {reference.get(name), before.get(name) if listed else None} for name in wanted):
             raise AssertionError(f"{prefix} is listed, but not complete")
 
 
-def resume(source: str, target: Path, journalled: int) -> None:
+def resume(source: str, target: Path, journalled: int, before: dict[str, bytes]) -> None:
     """Go on; all that was journalled must be kept, and no file be written that is there."""
-    there = {str(path): path.stat().st_mtime_ns for path in target.rglob("*") if path.is_file() and "/c/" in str(path)}
+    new = (target / name for name, data in files(target).items() if "/c/" in name and before.get(name) != data)
+    there = {str(path): path.stat().st_mtime_ns for path in new}
     report = plan(source, target).run()
     if report.kept != journalled:
         raise AssertionError(f"{report.kept} of {journalled} finished tasks were kept")
@@ -97,23 +134,25 @@ def resume(source: str, target: Path, journalled: int) -> None:
 
 def main(source: str, folder: Path) -> None:
     """Kill after every change."""
-    if in_child(lambda: plan(source, folder / "whole").run() and None):
+    whole = begin_with(source, folder / "whole")
+    before = files(whole) if whole.exists() else {}
+    if in_child(lambda: plan(source, whole).run() and None):
         raise SystemExit("the undisturbed run failed")
-    reference = files(folder / "whole")
+    reference = files(whole)
     k = 0
     while True:
         k += 1
-        target = folder / f"killed-{k}"
+        target = begin_with(source, folder / f"killed-{k}" / "whole")
         status = run_killed(source, target, k)
         if status == 0:
             break
         if status != -signal.SIGKILL:
             raise SystemExit(f"the run to be killed after change {k} ended with {status}")
-        check_listed(target, reference)
+        check_listed(target, reference, before)
         journal = Journal(Location(str(target)), "color")
         done = len({(r.stage, r.number) for r in journal.read()})
-        complete = journal.document() is None and (target / "datasource-properties.json").exists()
-        if not complete and in_child(lambda target=target, done=done: resume(source, target, done)):
+        complete = journal.document() is None and files(target) == reference
+        if not complete and in_child(lambda target=target, done=done: resume(source, target, done, before)):
             raise SystemExit(f"the run after the kill at change {k} failed")
         now = files(target)
         if now != reference:

@@ -97,7 +97,7 @@ def plan_downsample(
     if coarser.within is not None and began:
         raise PlanRefusedError(
             f"An earlier run that makes mags {', '.join(began['mags'])} of layer '{layer_name}' was stopped, and is not this "
-            "one: its box, its mags or the finest voxels were others. Run that again, or make all mags anew with redownsample()."
+            "one, or the finest voxels have changed since. Run that again, or make all mags anew with redownsample()."
         )
     if coarser.overwrite and began and set(began["anew"]) <= set(plan.settings["mags"]):
         return _plan(replace(journal, instead_of=unfinished["fingerprint"]), coarser, storage, sampling, running)
@@ -203,9 +203,10 @@ def _mags(layer: LayerProperties, start: Mag, properties: Properties, coarser: C
     size = layer.bounding_box.size
     coarsest = sampling.coarsest or default_coarsest_mag(size)
     if not coarsest > start:
-        if sampling.coarsest is not None and coarsest != start:
-            raise InputError(f"Mag {coarsest} is not coarser than mag {start} of layer '{layer.name}'. Choose a coarser one.")
-        return []
+        reached = coarser.from_mag is None and any(max(mag.mag) == coarsest.max_dim for mag in layer.mags)
+        if sampling.coarsest is None or reached or coarsest == start:
+            return []
+        raise InputError(f"Mag {coarsest} is not coarser than mag {start} of layer '{layer.name}'. Choose a coarser one.")
     mode = sampling_mode_for(size, sampling.mode)
     coarsest = Mag([max(a, b) for a, b in zip(coarsest.to_tuple(), start.to_tuple(), strict=True)])
     return calculate_mags_to_downsample(start, coarsest, properties.voxel_size.to_nanometer(), mode, coarser.aligned)
