@@ -132,7 +132,7 @@ def test_windows_of_several_files_equal_numpy(tmp_path: Path, add: Add, data: st
         old.unlink()
     pictures, slices = {}, []
     for number in numbers:
-        mine = extents | ({"z": data.draw(st.integers(1, 3))} if "z" in axes else {})
+        mine = extents | ({"z": data.draw(st.integers(1, 3))} if extents.get("z", 1) > 1 and pictures else {})
         pictures[number] = add(f"s{number}.tif", mine, samples)
         slices.append(as_tczyx(pictures[number], mine))
     filled = [slices[0]]
@@ -261,6 +261,7 @@ def test_files_whose_axes_differ(tmp_path: Path, add: Add) -> None:
         ({"c": 2, "z": 2}, 1, "3 along c, 2 along z.*2 along c, 2 along z"),
         ({"t": 2, "c": 3, "z": 2}, 1, "2 along t"),
         ({"z": 2, "c": 3}, 1, "3 along c, 2 along z.*2 along z, 3 along c"),
+        ({"z": 2}, 1, "3 along c, 2 along z.*2 along z"),
         ({"c": 3, "z": 2}, 3, "3 channels"),
     ]:
         add("s1.tif", {"c": 3, "z": 2})
@@ -270,6 +271,18 @@ def test_files_whose_axes_differ(tmp_path: Path, add: Add) -> None:
             UnsupportedImageDataError, match=rf"Slices differ: '.*s1\.tif' has .*, '.*s3\.tif' has .*{words}|{words}"
         ):
             find_layers(tmp_path, merged)
+
+
+def test_a_volume_among_slices(tmp_path: Path, add: Add) -> None:
+    add("s1.tif", {})
+    add("s2.tif", {"z": 3})
+    with pytest.raises(
+        UnsupportedImageDataError, match=r"s1\.tif' has 7 x 6 voxels, 1 channel, uint8, '.*s2\.tif' has .*, 3 along z"
+    ):
+        find_layers(tmp_path)
+    add("s1.tif", {"z": 2})
+    add("s3.tif", {})
+    assert find_images(tmp_path).shape == (6, 6, 7)
 
 
 def test_colours_that_differ(tmp_path: Path, add: Add) -> None:

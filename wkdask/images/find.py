@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
 
 from wkdask.errors import InputError, UnsupportedImageDataError, UnsupportedImageFormatError
 from wkdask.images.channels import layers_of_channels
@@ -56,8 +55,9 @@ class FoundLayer:
 def find_layers(source: str | Path | Sequence[str | Path], selection: Selection | None = None) -> list[FoundLayer]:
     """Find images, check all of them, and say which layers they become.
 
-    Files of one layer are alike in what a plane is and in the axes around the planes, apart from their extent along z.
-    Their planes follow each other along z in the order of the files.
+    Files of one layer are alike in what a plane is and in the axes around the planes. Their planes follow each other along z
+    in the order of the files. Where the first file has several planes along z, others may have more or less of them; where it
+    has one, so have all.
 
     Parameters
     ----------
@@ -238,25 +238,20 @@ def _parsed_all(folder: str, names: Sequence[str]) -> list[Picture]:
 def _refuse_differences(folder: str, names: Sequence[str], pictures: list[Picture]) -> tuple[tuple[str, int], ...]:
     """Return the axes around the planes that all files have, z with extent 0, after checking that they have them."""
     first = pictures[0]
-    around = _around(first)
-    deep = next((index for index, picture in enumerate(pictures) if "z" in dict(picture.dims)), 0)
+    axes, deep = [name for name, _ in first.dims], "z" in dict(first.dims)
     for name, picture in zip(names, pictures, strict=True):
-        if (picture.form, _around(picture), picture.colour) != (first.form, around, first.colour):
-            _refuse_pair(folder, (names[0], first), (name, picture))
-        if "z" in dict(picture.dims) and [axis for axis, _ in picture.dims] != [axis for axis, _ in pictures[deep].dims]:
-            _refuse_pair(folder, (names[deep], pictures[deep]), (name, picture))
-    return tuple((name, 0 if name == "z" else extent) for name, extent in pictures[deep].dims)
+        alike = (picture.form, _around(picture), picture.colour) == (first.form, _around(first), first.colour)
+        layered = "z" in dict(picture.dims)
+        if not alike or (layered and not deep) or (layered and [axis for axis, _ in picture.dims] != axes):
+            raise UnsupportedImageDataError(
+                f"Slices differ: '{os.path.join(folder, names[0])}' has {_described(first)}, '{os.path.join(folder, name)}' "
+                f"has {_described(picture)}; all slices must be alike. Remove or convert those that differ."
+            )
+    return tuple((name, 0 if name == "z" else extent) for name, extent in first.dims)
 
 
 def _around(picture: Picture) -> tuple[tuple[str, int], ...]:
     return tuple(axis for axis in picture.dims if axis[0] != "z")
-
-
-def _refuse_pair(folder: str, one: tuple[str, Picture], other: tuple[str, Picture]) -> NoReturn:
-    raise UnsupportedImageDataError(
-        f"Slices differ: '{os.path.join(folder, one[0])}' has {_described(one[1])}, '{os.path.join(folder, other[0])}' has "
-        f"{_described(other[1])}; all slices must be alike. Remove or convert those that differ."
-    )
 
 
 def _described(picture: Picture) -> str:
