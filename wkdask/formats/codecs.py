@@ -10,6 +10,9 @@ from __future__ import annotations
 import threading
 import zlib
 from collections.abc import Callable
+from functools import partial
+
+from lz4.block import LZ4BlockError, compress, decompress
 
 from wkdask.errors import DamagedError, InputError
 from wkdask.formats.spec import Codec
@@ -88,16 +91,12 @@ def decode(codec: Codec | None, data: bytes | memoryview, size: int) -> bytes | 
 
 
 def _lz4_encoder(name: str, level: int) -> Callable[[memoryview], bytes]:
-    from lz4.block import compress
-
     if name == "lz4":
-        return lambda data: bytes(compress(data, store_size=False))
-    return lambda data: bytes(compress(data, mode="high_compression", compression=level, store_size=False))
+        return partial(compress, store_size=False)
+    return partial(compress, mode="high_compression", compression=level, store_size=False)
 
 
 def _decode_lz4(data: bytes | memoryview, size: int) -> bytes:
-    from lz4.block import LZ4BlockError, decompress
-
     try:
         return bytes(decompress(data, uncompressed_size=size))
     except LZ4BlockError as error:

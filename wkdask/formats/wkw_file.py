@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -148,10 +147,20 @@ def block_number(inside: Sequence[int]) -> int:
     return int(x | y << 1 | z << 2)
 
 
-def in_curve_order(cells: Box) -> tuple[Numbers, Any]:
-    """Return the numbers of a file's blocks in a box of (x, y, z) coordinates, ascending, and the coordinates of each."""
-    x, y, z = (spread(range(a, b)) for a, b in zip(cells.start, cells.stop, strict=True))
-    numbers = (x[:, None, None] | y[:, None] << 1 | z << 2).reshape(-1)
+_SPREAD = spread(range(1 << 15))
+
+
+def in_curve_order(cells: Box) -> tuple[Numbers, Numbers]:
+    """Return the numbers of a file's blocks in a box of (x, y, z) coordinates, ascending, and which block of the box each is.
+
+    Blocks of the box are counted in C order of (z, y, x).
+
+    Examples
+    --------
+    >>> in_curve_order(Box((1, 0, 0), (3, 2, 1)))
+    (array([1, 3, 8, 10]), array([0, 2, 1, 3]))
+    """
+    x, y, z = (_SPREAD[a:b] for a, b in zip(cells.start, cells.stop, strict=True))
+    numbers = (z[:, None, None] << 2 | y[:, None] << 1 | x).reshape(-1)
     order = numbers.argsort()
-    at = np.stack(np.unravel_index(order, cells.shape), 1) + cells.start
-    return numbers[order], at
+    return numbers[order], order

@@ -101,8 +101,10 @@ def _write_anew(array: WkwArray, index: Index, file: DataFile, box: Box, block: 
 
 def _blocks(edge: int, box: Box) -> Iterator[tuple[int, Box]]:
     """Yield number and voxels of each block of a file that a box meets, along the Z-order curve."""
-    numbers, cells = in_curve_order(Box(box.start[1:], box.stop[1:]).coarsened((edge,) * 3))
+    cells = Box(box.start[1:], box.stop[1:]).coarsened((edge,) * 3)
+    numbers, order = in_curve_order(cells)
+    places = np.stack(np.unravel_index(order, cells.shape[::-1])[::-1], 1) + cells.start
     channels = box.stop[0]
-    for number, cell in zip(numbers.tolist(), cells.tolist(), strict=True):
+    for number, cell in zip(numbers.tolist(), places.tolist(), strict=True):
         start = tuple(i * edge for i in cell)
         yield number, Box((0, *start), (channels, *(a + edge for a in start)))
