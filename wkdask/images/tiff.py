@@ -7,6 +7,8 @@ https://www.awaresystems.be/imaging/tiff/bigtiff.html
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -137,20 +139,26 @@ def _reason(error: Exception) -> str:
     return f"{error}".rstrip(".") or type(error).__name__
 
 
-def _describe(path: str, source: ByteSource, directories: list[Directory], file: TiffFile) -> TiffPicture:
-    text = directories[0].value(source, DESCRIPTION).rstrip(b"\0 \r\n").decode("utf-8", "replace")
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Say in errors about axes which file has them, and what helps."""
     try:
-        image = read_ome(text, len(directories)) if text.endswith("OME>") else None
-        base, same, notes = _pages_alike(source, directories, image)
-        page = _page(file, source, directories, base)
-        form = form_of(path, page)
-        planes = _planes(source, directories, (page, form), same, image)
+        yield
     except UnsupportedImageDataError as error:
-        if path in str(error):
-            raise
         raise UnsupportedImageDataError(
             f"'{path}' can not be read: {error}. Save it anew as a TIFF of planes (TZCYX) in one file."
         ) from error
+
+
+def _describe(path: str, source: ByteSource, directories: list[Directory], file: TiffFile) -> TiffPicture:
+    text = directories[0].value(source, DESCRIPTION).rstrip(b"\0 \r\n").decode("utf-8", "replace")
+    with _named(path):
+        image = read_ome(text, len(directories)) if text.endswith("OME>") else None
+    base, same, notes = _pages_alike(source, directories, image)
+    page = _page(file, source, directories, base)
+    form = form_of(path, page)
+    with _named(path):
+        planes = _planes(source, directories, (page, form), same, image)
     layout = layout_of(path, page, form, file.byteorder)
     pages = [base] if planes.pages is None else planes.pages.tolist()
     offsets, counts = places_of(path, source, [directories[index] for index in pages], planes, layout)

@@ -14,8 +14,11 @@ from wkdask.images.jpeg import refuse_other_size
 from wkdask.images.picture import Form
 
 JPEG = (6, 7, 34892, 33007)
+FAX_OPTIONS = 292
 LONG_ROW = 65536
 """Where more bytes of a row than these are not wanted, rows are read one by one."""
+STREAMED_FROM = 16 << 20
+"""Bytes of a strip that is decoded piece by piece; smaller ones are decoded at once, which is faster."""
 BAND = 1 << 20
 """Bytes of whole rows that are read at once for the sake of some columns."""
 
@@ -74,8 +77,9 @@ class TiffLayout:
 
     @property
     def streamed(self) -> bool:
-        """Whether a page is a single strip that can be decoded up to any row in little memory."""
-        return self.plain_deflate and not self.tiled and not self.planar and self.segment[0] >= self.form.height
+        """Whether a page is a single strip, too large to be held, that can be decoded up to any row in little memory."""
+        alone = not self.tiled and not self.planar and self.segment[0] >= self.form.height
+        return alone and self.plain_deflate and self.page_bytes > STREAMED_FROM
 
     @property
     def segments(self) -> int:
@@ -292,6 +296,7 @@ def shared_layout(layout: TiffLayout, page: TiffPage) -> TiffLayout:
         tuple(page.extrasamples),
         page.is_jfif if jpeg else None,
         page.subsampling if jpeg else None,
+        page.tags.valueof(FAX_OPTIONS),
     )
     known = _shared.get(key)
     if known is None:

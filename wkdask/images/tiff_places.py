@@ -44,6 +44,7 @@ def places_of(path: str, source: ByteSource, directories: list[Directory], plane
     code = TILES if TILES in first.entries else STRIPS
     _refuse_impossible_size(path, source.size, planes.count, layout)
     offsets = _table(source, directories, code)[:, : layout.segments]
+    _refuse_other_number("places", offsets, layout)
     code = TILE_COUNTS if TILE_COUNTS in first.entries else STRIP_COUNTS
     if code in first.entries:
         counts = _table(source, directories, code)[:, : layout.segments]
@@ -51,11 +52,7 @@ def places_of(path: str, source: ByteSource, directories: list[Directory], plane
         counts = np.broadcast_to(layout.needed, (len(directories), layout.segments))
     else:
         raise ValueError("the byte counts of its strips or tiles are missing")
-    if offsets.shape != (len(directories), layout.segments) or offsets.shape != counts.shape:
-        raise ValueError(
-            f"it has {offsets.shape[1]} places and {counts.shape[1]} sizes of strips or tiles a page, "
-            f"{layout.segments} were expected"
-        )
+    _refuse_other_number("byte counts", counts, layout)
     if planes.pages is None:
         offsets, counts = _run(source, planes.count, layout, offsets[0], counts[0])
     elif LSM_TAG in first.entries and not layout.raw:
@@ -79,6 +76,11 @@ def _table(source: ByteSource, directories: list[Directory], code: int) -> NDArr
     if values.dtype.itemsize == 8 and int(values.max()) > 2**62:
         raise ValueError(f"tag {code} has the value {int(values.max())}")
     return values.astype(np.int64).reshape(len(directories), count)
+
+
+def _refuse_other_number(what: str, table: NDArray[np.int64], layout: TiffLayout) -> None:
+    if table.shape[1] != layout.segments:
+        raise ValueError(f"it has {table.shape[1]} {what} of strips or tiles a page, {layout.segments} were expected")
 
 
 def _refuse_uneven_pages(source: ByteSource, directories: list[Directory]) -> None:
