@@ -63,7 +63,7 @@ class MagView:
     def require_writable(self) -> None:
         """Raise `ReadOnlyError` where the dataset was opened for reading only, or the voxels are not its own."""
         self._layer.require_writable()
-        self._layer.require_own(self.array.handle.location, self.name)  # type: ignore[attr-defined]
+        self._layer.require_own(self.array.handle.location, self.name)
 
     @property
     def bounding_box(self) -> BoundingBox | NDBoundingBox:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from wkdask._version import __version__
 from wkdask.arrays import MagArray
@@ -17,6 +21,7 @@ from wkdask.metadata import LayerProperties, Properties, mag_name
 from wkdask.operations.choices import Running, Sampling, Storage, codec_settings
 from wkdask.operations.level import Level
 from wkdask.operations.mag_list import calculate_mags_to_downsample, default_coarsest_mag, sampling_mode_for
+from wkdask.operations.probe import diagonal, with_probed_codec
 from wkdask.operations.pyramid import TILE_BYTES, Reduced, Room, build_levels, build_stages, chosen_tiles
 from wkdask.operations.target import CommitLevel, MoreMags, dumped
 from wkdask.operations.tiles import WriteTiles
@@ -123,6 +128,7 @@ def _plan(journal: Journal, coarser: Coarser, storage: Storage | None, sampling:
             "--overwrite-existing on the command line."
         )
     storage = storage or Storage(data_format=str(layer.data_format))
+    storage = with_probed_codec(storage, layer.category, partial(_chunks, source, storage.chunk))
     levels = build_levels(layer, target / layer_name, mags, start, storage, sampling.kernel(layer.category))
     arrays = {mag: _own_array(target, properties, layer, mag) for mag in anew}
     levels = [
@@ -149,6 +155,12 @@ def _plan(journal: Journal, coarser: Coarser, storage: Storage | None, sampling:
         layout=chosen_tiles(stages),
         command=running.command,
     )
+
+
+def _chunks(source: MagArray, chunk: tuple[int, int, int]) -> Iterator[np.ndarray[Any, Any]]:
+    """Yield some chunks along the diagonal of a magnification."""
+    edges = dict(zip("xyz", chunk, strict=True))
+    return (source.read(box) for box in diagonal(source.box, [edges.get(axis, 1) for axis in source.axes]))
 
 
 def _began(journal: Journal) -> dict[str, list[str]]:

@@ -9,14 +9,13 @@ from functools import partial
 from typing import Any
 
 from wkdask.errors import InputError
-from wkdask.formats import Codec
 from wkdask.geometry import Mag
 from wkdask.geometry.grid import Box
 from wkdask.images import FoundLayer, ImageStack
 from wkdask.metadata import FILE_NAME, LengthUnit, Properties, VoxelSize
 from wkdask.operations.choices import Running, Sampling, Storage
 from wkdask.operations.convert import Into, plan_convert
-from wkdask.operations.probe import guess_category, prefer_lz4, sample_planes
+from wkdask.operations.probe import diagonal, guess_category, sample_planes, with_probed_codec
 from wkdask.operations.source import Orientation
 from wkdask.operations.tiles import Array
 from wkdask.operations.values import Rescale, plan_values
@@ -157,21 +156,11 @@ def _sampler(stack: ImageStack) -> Callable[[], Iterable[Array]]:
     return lambda: sample_planes(lambda z: stack.read(z, z + 1, 0, stack.shape[1]), stack.shape[0])
 
 
-def with_probed_codec(storage: Storage, category: str, chunks: Callable[[], Iterable[Array]]) -> Storage:
-    """Return the storage with LZ4 for segmentations in WKW that LZ4HC hardly makes smaller, where no codec was chosen."""
-    if storage.codec != "usual" or storage.data_format != "wkw" or category != "segmentation":
-        return storage
-    return replace(storage, codec=Codec("lz4", 0)) if prefer_lz4(chunks()) else storage
-
-
-def _chunks(stack: ImageStack, chunk: tuple[int, int, int], most: int = 8) -> Iterator[Array]:
+def _chunks(stack: ImageStack, chunk: tuple[int, int, int]) -> Iterator[Array]:
     """Yield some chunks along the diagonal of a stack."""
-    corner = [max(0, n - c) for n, c in zip(stack.shape[::-1], chunk, strict=True)]
-    for i in range(most):
-        x, y, z = (n * i // (most - 1) for n in corner)
-        ends = (min(a + c, n) for a, c, n in zip((z, y, x), chunk[::-1], stack.shape, strict=True))
-        z1, y1, x1 = ends
-        yield stack.read(z, z1, y, y1, x, x1).transpose()
+    for box in diagonal(Box((0, 0, 0), stack.shape), chunk[::-1]):
+        z, y, x = zip(box.start, box.stop, strict=True)
+        yield stack.read(*z, *y, *x).transpose()
 
 
 def _is_done(plan: Plan) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import lz4.block
@@ -10,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from wkdask.errors import InputError
+from wkdask.formats import Codec
 from wkdask.geometry.grid import Box
+from wkdask.operations.choices import Storage
 
 Array = npt.NDArray[Any]
 
@@ -174,3 +177,24 @@ def prefer_lz4(blocks: Iterable[Array]) -> bool:
         quick += len(lz4.block.compress(voxels, store_size=False))
         small += len(lz4.block.compress(voxels, mode="high_compression", store_size=False))
     return 0 < quick <= small * (1 + LZ4_LOSS)
+
+
+def with_probed_codec(storage: Storage, category: str, chunks: Callable[[], Iterable[Array]]) -> Storage:
+    """Return the storage with LZ4 for segmentations in WKW that LZ4HC hardly makes smaller, where no codec was chosen."""
+    if storage.codec != "usual" or storage.data_format != "wkw" or category != "segmentation":
+        return storage
+    return replace(storage, codec=Codec("lz4", 0)) if prefer_lz4(chunks()) else storage
+
+
+def diagonal(box: Box, shape: Sequence[int], most: int = 8) -> Iterator[Box]:
+    """Yield some boxes of a shape along the diagonal of a box, the first and the last at its corners.
+
+    Examples
+    --------
+    >>> [one.start for one in diagonal(Box((0, 8), (100, 24)), (10, 16), most=3)]
+    [(0, 8), (45, 8), (90, 8)]
+    """
+    for i in range(most):
+        room = [max(0, b - a - s) for a, b, s in zip(box.start, box.stop, shape, strict=True)]
+        start = tuple(a + r * i // max(1, most - 1) for a, r in zip(box.start, room, strict=True))
+        yield Box(start, tuple(a + s for a, s in zip(start, shape, strict=True))).intersect(box)
