@@ -133,7 +133,7 @@ def test_names_of_a_zip_file_that_no_file_system_has(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "pattern",
     ["em/*.tif", "em/s_?.tif", "*/*.tif", "**/*.tif", "**", "em/**", "**/old/*", "e*/**/*.png", "**/*", "[el]*/s*", "*",
-     "./em/*", "em/s_[12].tif", "**/**/x.png"],
+     "./em/*", "*//./*.tif", "em/s_[12].tif", "**/**/x.png"],
 )  # fmt: skip
 @pytest.mark.parametrize("absolute", [True, False])
 def test_patterns_find_what_glob_finds(folder: Path, pattern: str, absolute: bool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,9 +124,9 @@ def _from_list(paths: list[str]) -> ImageFiles:
 
 
 def _from_pattern(source: str) -> ImageFiles:
-    parts = [part for part in source.replace(os.sep, "/").split("/") if part != "."]
+    parts = [part for part in source.replace(os.sep, "/").split("/") if part not in ("", ".")]
     first = next(index for index, part in enumerate(parts) if any(letter in part for letter in "*?["))
-    folder = os.path.abspath("/".join(parts[:first]) or ("/" if source.startswith(os.sep) else "."))
+    folder = os.path.abspath(os.path.join(os.sep if source.startswith(os.sep) else "", *parts[:first]))
     wanted = [part for index, part in enumerate(parts[first:]) if part != "**" or parts[first:][index - 1] != "**" or not index]
 
     def enters(name: str) -> bool:
