@@ -10,6 +10,7 @@ import numpy as np
 
 from wkdask.formats.codecs import encoder
 from wkdask.formats.wkw_file import DataFile, in_curve_order
+from wkdask.formats.wkw_header import Header
 from wkdask.formats.wkw_reader import read_file, voxels_of
 from wkdask.formats.wkw_writer import CompressedFile, Source, make_sparse
 from wkdask.geometry.grid import Box, Index, Tiling
@@ -53,7 +54,7 @@ def _write_in_place(file: DataFile, box: Box, block: Array) -> None:
             data: bytes = out.read(header.block_bytes)
             return data
 
-        for number, region in _blocks(header.block, box):
+        for number, region in _blocks(header, box):
             hit = region.intersect(box)
             whole = bytes(header.block_bytes) if hit == region else stored(number)
             voxels = voxels_of(header, bytearray(whole))
@@ -72,7 +73,7 @@ def _write_over(array: WkwArray, index: Index, file: DataFile | None, box: Box, 
         before = [(place.read_bytes, rows)]
     encode = encoder(array.spec.codec)
     with place.writer(array.scratch) as out, closing(CompressedFile(out, header, array.scratch)) as blocks:
-        for number, region in _blocks(header.block, box):
+        for number, region in _blocks(header, box):
             hit = region.intersect(box)
             voxels = voxels_of(header, bytearray(header.block_bytes))
             if file is not None and hit != region:
@@ -99,12 +100,12 @@ def _write_anew(array: WkwArray, index: Index, file: DataFile, box: Box, block: 
             out.put(region, voxels)
 
 
-def _blocks(edge: int, box: Box) -> Iterator[tuple[int, Box]]:
+def _blocks(header: Header, box: Box) -> Iterator[tuple[int, Box]]:
     """Yield number and voxels of each block of a file that a box meets, along the Z-order curve."""
+    edge = header.block
     cells = Box(box.start[1:], box.stop[1:]).coarsened((edge,) * 3)
     numbers, order = in_curve_order(cells)
     places = np.stack(np.unravel_index(order, cells.shape[::-1])[::-1], 1) + cells.start
-    channels = box.stop[0]
     for number, cell in zip(numbers.tolist(), places.tolist(), strict=True):
         start = tuple(i * edge for i in cell)
-        yield number, Box((0, *start), (channels, *(a + edge for a in start)))
+        yield number, Box((0, *start), (header.channels, *(a + edge for a in start)))

@@ -38,6 +38,10 @@ _per_thread = threading.local()
 
 def read_box(array: WkwArray, box: Box) -> Array:
     """Read a box that lies within an array, Fortran-ordered; what is not stored is 0."""
+    channels = array.spec.chunk[0]
+    if box.shape[0] != channels:  # they lie side by side in each voxel
+        whole = read_box(array, Box((0, *box.start[1:]), (channels, *box.stop[1:])))
+        return np.asfortranarray(whole[box.slices[0]])
     out = np.empty(box.shape, array.spec.dtype, order="F")
     units = array.spec.grid.units(box)
     for number in units.covering(box):
@@ -54,7 +58,7 @@ def read_box(array: WkwArray, box: Box) -> Array:
 
 
 def read_file(file: DataFile, box: Box, out: Array) -> None:
-    """Read a box of a file's voxels, in stored axes and counted from the file's first voxel, into an array.
+    """Read a box of a file's voxels, all channels of them, counted from the file's first voxel, into an array.
 
     Raises
     ------
