@@ -107,7 +107,7 @@ def run_killed(source: str, target: Path, k: int) -> int:
 
 
 def check_listed(target: Path, reference: dict[str, bytes], before: dict[str, bytes]) -> None:
-    """Every magnification that the JSON lists must be complete; each unit of one that is made anew is the old or the new one."""
+    """Every magnification that the JSON lists must be complete; each unit of one that is made anew is old or new."""
     document = target / "datasource-properties.json"
     if not document.exists():
         return

@@ -1,4 +1,4 @@
-"""Coarser magnifications of a layer: voxels equal a reduction of whole arrays, whatever the tiles; runs go on after any stop."""
+"""Coarser magnifications of a layer: voxels equal a reduction of whole arrays, whatever the tiles; runs go on when stopped."""
 
 from __future__ import annotations
 
@@ -306,7 +306,7 @@ def test_what_can_not_be_made(layer):
 
 def test_nothing_to_start_from(tmp_path):
     empty = wk.Dataset(tmp_path / "ds", (1, 1, 1)).add_layer("em", "color", bounding_box=wk.BoundingBox((0, 0, 0), (9, 9, 9)))
-    with pytest.raises(MagNotFoundError, match="Add one first|has no"):
+    with pytest.raises(MagNotFoundError, match="has no magnification 1"):
         empty.downsample()
     empty.redownsample()
 
@@ -314,7 +314,9 @@ def test_nothing_to_start_from(tmp_path):
 def test_a_folder_in_the_way_is_kept(tmp_path, layer):
     (tmp_path / "ds/em/2-2-1").mkdir()
     (tmp_path / "ds/em/2-2-1/notes.txt").write_text("mine")
-    with pytest.raises(DatasetExistsError, match=r"em/2-2-1 exists, but is no magnification of layer 'em'\. Delete that folder"):
+    with pytest.raises(
+        DatasetExistsError, match=r"em/2-2-1 exists, but is no magnification of layer 'em'\. Delete that folder"
+    ):
         layer.downsample(coarsest_mag=4)
     assert names(layer) == ["1"] and (tmp_path / "ds/em/2-2-1/notes.txt").read_text() == "mine"
 
@@ -420,7 +422,9 @@ def test_overwriting_goes_on_and_keeps_listed_units(tmp_path, layer, volume):
 def test_a_changed_source_is_refused_until_all_is_made_anew(layer, volume):
     stop(planned(layer), 5)
     layer.get_mag(1).write(255 - volume)
-    with pytest.raises(PlanRefusedError, match=r"input files changed.*start anew with --overwrite-existing.*allow_overwrite=True"):
+    with pytest.raises(
+        PlanRefusedError, match=r"input files changed.*start anew with --overwrite-existing.*allow_overwrite=True"
+    ):
         planned(layer).run()
     with pytest.raises(PlanRefusedError, match="unfinished run for layer 'em': downsample ds/em from mag 1"):
         layer.downsample(coarsest_mag=16, only_setup_mags=True)
@@ -456,7 +460,11 @@ def test_what_was_half_made_anew_is_not_forgotten(layer, volume):
 
 def test_a_conversion_that_was_stopped_comes_first(make_stack, tmp_path):
     source, _ = make_stack((40, 50, 40))
-    options = {"into": Into("em", dataset="ds"), "storage": Storage((8, 8, 8), (16, 16, 16)), "running": Running(2, command="c x")}
+    options = {
+        "into": Into("em", dataset="ds"),
+        "storage": Storage((8, 8, 8), (16, 16, 16)),
+        "running": Running(2, command="c x"),
+    }
     sampling = Sampling(coarsest=wk.Mag(4))
 
     def convert(**more):

@@ -20,7 +20,10 @@ def downsample(
     sampling_mode: o.SamplingMode = "anisotropic",
     interpolation_mode: o.Interpolation = "default",
     align: Annotated[bool, typer.Option(help="Whether to take the magnifications that other layers have.")] = True,
-    overwrite_existing: Annotated[bool, typer.Option(help="Whether magnifications that exist are made anew.")] = False,
+    overwrite_existing: Annotated[
+        bool,
+        typer.Option(help="Whether magnifications that exist are made anew, in their chunks, and an unfinished run given up."),
+    ] = False,
     chunk_shape: o.ChunkShape = "32",
     shard_shape: o.ShardShape = None,
     chunks_per_shard: o.ChunksPerShard = None,
@@ -58,7 +61,7 @@ def downsample(
     running = Running(pool.slots, limit or 0, typed_command(), 0, str(scratch) if scratch else "")
     plans = []
     aligned = {layer.name: [Mag(mag.mag) for mag in layer.mags] for layer in properties.data_layers}
-    for name in layer_name or properties.layer_names:
+    for name in dict.fromkeys(layer_name or properties.layer_names):
         layer = properties.layer(name)
         storage = storage_of(str(layer.data_format), chunk_shape, shard_shape, chunks_per_shard, compress, codec)
         others = tuple(mag for other, mags in aligned.items() if other != name for mag in mags) if align else ()
