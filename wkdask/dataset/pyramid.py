@@ -113,7 +113,8 @@ class PyramidVerbs:
         chunk_shape, shard_shape
             As in `Layer.add_mag`.
         allow_overwrite
-            Whether magnifications that exist are made anew.
+            Whether magnifications that exist are made anew, in the chunks that they have. What an unfinished run with other
+            settings has made is given up.
         only_setup_mags
             Only make and list empty magnifications.
 
@@ -194,6 +195,8 @@ class PyramidVerbs:
 
     def redownsample(self, interpolation_mode: str = "default", compress: bool | Codec = True) -> None:
         """Make all magnifications but the finest anew, each of the one before.
+
+        Until a unit is made anew, readers see the one that was there.
 
         Parameters
         ----------
