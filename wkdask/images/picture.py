@@ -91,7 +91,10 @@ class Picture(Protocol):
 
     @property
     def decoded_bytes(self) -> int:
-        """Memory that decoding one plane takes at once where its rows can not be decoded alone; 0 where they can."""
+        """Memory that decoding one plane takes at once where its rows can not be decoded alone; 0 where they can.
+
+        A compressed member of a zip file takes the memory of all its bytes besides.
+        """
 
     def read(
         self, source: ByteSource, page: int, rows: tuple[int, int], columns: tuple[int, int], out: NDArray[np.generic]

@@ -206,7 +206,7 @@ def _pages_alike(
     if len(full) < len(directories):
         notes.append(f"{len(directories) - len(full)} thumbnails or smaller copies in the file are left out")
     if len(alike) < len(full):
-        other = next(index for index in full if index not in alike)
+        other = min(set(full).difference(alike))
         rows, columns = _size(source, directories[other])
         if alike[-1] > other:
             raise ValueError(f"page {other} has another shape, {columns} x {rows} voxels instead of {size[1]} x {size[0]}")
