@@ -162,6 +162,22 @@ def test_windows_of_several_files_equal_numpy(tmp_path: Path, add: Add, data: st
             assert all((rows, columns) == ((y0, y1), (x0, x1)) for _, rows, columns in picture.reads)
 
 
+def test_no_page_is_decoded_twice(tmp_path: Path, add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, last = add("s1.tif", {"c": 3, "z": 2}), add("s4.tif", {"c": 3, "z": 2})
+    opened, names = stack.opened, []
+
+    def counting(path: str) -> Any:
+        names.append(os.path.basename(path))
+        return opened(path)
+
+    monkeypatch.setattr(stack, "opened", counting)
+    shown = find_layers(tmp_path, Selection(merge=True, missing="repeat"))[0].stack
+    result = shown.read(1, 8, 0, 2, 3, 5)
+    assert np.array_equal(result[:5], result[[0, 1, 0, 1, 0]])
+    assert sorted(page for page, _, _ in first.reads) == sorted(page for page, _, _ in last.reads) == list(range(6))
+    assert names == ["s1.tif", "s4.tif"]
+
+
 @pytest.mark.parametrize(
     ("samples", "planes", "dtype", "colour", "expected"),
     [
