@@ -65,7 +65,8 @@ class Library:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __call__(self, task: str, *given: object) -> Took:
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin
+        assert self._process.stdout
         self._process.stdin.write(json.dumps([task, *given]) + "\n")
         self._process.stdin.flush()
         wall, cpu, result = json.loads(self._process.stdout.readline())
@@ -126,7 +127,10 @@ def turn(theirs: Library, voxels: Array, work: Path, wanted: dict[str, list[Box]
     found = {}
     for kind, (codec, number) in KINDS.items():
         ours_at, theirs_at = fresh(work / "ours" / kind / "1"), fresh(work / "theirs" / kind / "1")
-        found[f"write {kind}"] = timed(lambda at=ours_at, c=codec: write(at, c, voxels)), theirs("write", str(theirs_at), number)
+        found[f"write {kind}"] = (
+            timed(lambda at=ours_at, c=codec: write(at, c, voxels)),
+            theirs("write", str(theirs_at), number),
+        )
     for kind in KINDS:
         folder = work / "theirs" / kind / "1"
         for name, some in wanted.items():

@@ -135,6 +135,10 @@ def spread(numbers: Sequence[int] | range) -> Numbers:
     return (at | at << 2) & 0x1249249249249249
 
 
+_SPREAD = spread(range(1 << 15))
+_NUMBERS: list[int] = _SPREAD.tolist()
+
+
 def block_number(inside: Sequence[int]) -> int:
     """Return a block's number along the Z-order curve, by its coordinate (c, x, y, z) in the file, x fastest.
 
@@ -143,11 +147,8 @@ def block_number(inside: Sequence[int]) -> int:
     >>> block_number((0, 1, 0, 0)), block_number((0, 0, 0, 1)), block_number((0, 2, 0, 0))
     (1, 4, 8)
     """
-    x, y, z = spread(inside[1:]).tolist()
-    return int(x | y << 1 | z << 2)
-
-
-_SPREAD = spread(range(1 << 15))
+    _, x, y, z = inside
+    return _NUMBERS[x] | _NUMBERS[y] << 1 | _NUMBERS[z] << 2
 
 
 def in_curve_order(cells: Box) -> tuple[Numbers, Numbers]:

@@ -62,6 +62,7 @@ class UnitFile:
     ) -> None:
         self._spec, self._index, self._place, self._scratch = spec, tuple(index), place, scratch
         self._chunks, self._number = chunks, number
+        self._per_unit = spec.grid.chunks_per_unit
         self._stack = ExitStack()
         self.written = NOTHING
 
@@ -114,7 +115,7 @@ class UnitFile:
     def number(self, cell: Sequence[int]) -> int:
         """Return a chunk's number in its unit, by its coordinate in the array."""
         inside = []
-        for i, n, u in zip(cell, self._spec.grid.chunks_per_unit, self._index, strict=True):
+        for i, n, u in zip(cell, self._per_unit, self._index, strict=True):
             if i // n != u:
                 raise InputError(f"Chunk {tuple(cell)} is not of unit {self._index}. Give each unit its own chunks.")
             inside.append(i % n)
