@@ -172,6 +172,18 @@ def test_layer_names_given(tmp_path: Path) -> None:
         Selection(layer_name="my layer")
 
 
+def test_a_folder_of_the_name_of_the_source(tmp_path: Path) -> None:
+    layers = find_layers(make(tmp_path, {"inp/a.tif": 1, "b.tif": 1}))
+    assert {layer.name: layer.stack.files for layer in layers} == {"inp": ("b.tif",), "inp_2": ("inp/a.tif",)}
+
+
+def test_long_names_stay_usable() -> None:
+    files = ImageFiles("/x", tuple(f"{'d' * 250}/{letter * 250}.tif" for letter in "ab"), "label")
+    chosen = Selection(layer_name="p" * 250, mapping=FILE)
+    names = [group.name for group in group_files(files, chosen, lambda path: False)]
+    assert len(set(map(validate_layer_name, names))) == 2
+
+
 @pytest.mark.parametrize("mapping", [*Mapping, None])
 def test_one_file_is_named_after_itself(tmp_path: Path, mapping: Any) -> None:
     [layer] = find_layers(make(tmp_path, {"my em.tif": 1}) / "my em.tif", Selection(mapping=mapping))

@@ -60,9 +60,9 @@ def group_files(images: ImageFiles, selection: Selection, is_deep: Callable[[str
     keys = list(groups)
     wishes = [layer_name(named(files[0])[1]) for files in groups.values()]
     counts = Counter(wishes)
-    wishes = [layer_name(_path_name(key)) if counts[wish] > 1 else wish for key, wish in zip(keys, wishes, strict=True)]
+    wishes = [layer_name(_path_name(key) or wish) if counts[wish] > 1 else wish for key, wish in zip(keys, wishes, strict=True)]
     if selection.layer_name is not None:
-        wishes = [selection.layer_name] if len(keys) == 1 else [f"{selection.layer_name}_{wish}" for wish in wishes]
+        wishes = [selection.layer_name] if len(keys) == 1 else [layer_name(f"{selection.layer_name}_{wish}") for wish in wishes]
     return [LayerFiles(name, tuple(groups[key])) for name, key in zip(distinct(wishes), keys, strict=True)]
 
 
@@ -71,11 +71,8 @@ def _named(images: ImageFiles, selection: Selection, is_deep: Callable[[str], bo
     mapping = Mapping.INSPECT_SINGLE_FILE if selection.mapping is None else selection.mapping
     if not (isinstance(mapping, Mapping) or selection.merge):
         return lambda file: (_told(mapping, file),) * 2
-    if (
-        selection.merge
-        or mapping is Mapping.ENFORCE_SINGLE_LAYER
-        or (images.alone and mapping is not Mapping.ENFORCE_LAYER_PER_FILE)
-    ):
+    alone = images.alone and mapping is not Mapping.ENFORCE_LAYER_PER_FILE
+    if selection.merge or alone or mapping is Mapping.ENFORCE_SINGLE_LAYER:
         return lambda _: ("", images.label)
     if mapping is Mapping.INSPECT_SINGLE_FILE and not is_deep(images.names[0]):
         return lambda file: (_folder(file), _folder(file).rpartition("/")[2] or images.label)
