@@ -100,7 +100,8 @@ class UnitFile:
                 start = [i * c - a for i, c, a in zip(cell, chunk, region.start, strict=True)][::-1]
                 piece = stored[tuple([slice(max(0, a), a + n) for a, n in zip(start, buffer.shape, strict=True)])]
                 if piece.shape == buffer.shape:
-                    np.copyto(buffer, piece)
+                    axis = _row_axis(piece)
+                    np.copyto(_rows(buffer, axis), _rows(piece, axis))
                 else:
                     buffer[...] = 0
                     buffer[tuple([slice(max(0, -a), max(0, -a) + n) for a, n in zip(start, piece.shape, strict=True)])] = piece
@@ -120,6 +121,21 @@ class UnitFile:
                 raise InputError(f"Chunk {tuple(cell)} is not of unit {self._index}. Give each unit its own chunks.")
             inside.append(i % n)
         return self._number(inside)
+
+
+def _row_axis(array: np.ndarray[Any, Any]) -> int:
+    """Return the first of the last axes along which elements lie side by side."""
+    axis, size = array.ndim, array.itemsize
+    while axis and (array.strides[axis - 1] == size or array.shape[axis - 1] == 1):
+        axis -= 1
+        size *= array.shape[axis]
+    return axis
+
+
+def _rows(array: np.ndarray[Any, Any], axis: int) -> np.ndarray[Any, Any]:
+    """Return an array whose elements from an axis on are one element: numpy copies short rows faster that way."""
+    rows = array.reshape(*array.shape[:axis], -1, copy=False)
+    return rows.view(np.dtype((np.void, rows.shape[-1] * rows.itemsize)))
 
 
 def require_fit(block: np.ndarray[Any, Any], box: Box, dtype: str) -> None:
