@@ -52,6 +52,15 @@ class Cells:
         """Return the bytes of a box."""
         return int(box.size) * 8
 
+    def bytes_beside(self, box: Any) -> int:  # noqa: ARG002
+        """Return 0: no memory but that of the voxels."""
+        return 0
+
+    @property
+    def growth(self) -> str:
+        """Tiles may grow along all axes."""
+        return "xyz"
+
     def needs(self, box: Any) -> Iterable[tuple[int, int]]:  # noqa: ARG002
         """Return nothing: cells are always there."""
         return ()

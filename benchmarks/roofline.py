@@ -92,9 +92,9 @@ class Clock:
 def read_slab(stack: ImageStack, planes: range, out: np.ndarray[Any, Any], clock: Clock) -> None:
     """Read and decode some planes, straight to where they belong."""
     for z in planes:
-        path = os.path.join(stack.folder, stack.files[0 if stack.multipage else stack.plan[z]])
+        file_index, page = divmod(z, stack.depths[0])
+        path = os.path.join(stack.folder, stack.files[stack.plan[file_index]])
         picture: Any = parsed(path)
-        page = stack.plan[z] if stack.multipage else 0
         target = out[z - planes.start].reshape(-1).view(np.uint8)
         done = 0
         file = os.open(path, os.O_RDONLY)

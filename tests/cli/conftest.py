@@ -25,6 +25,8 @@ def arguments(source: object, target: object, *options: object) -> list[str]:
     """The arguments of a conversion, with small chunks and shards unless told otherwise."""
     usual = {"--voxel-size": "4,4,35", "--layer-name": "em", "--chunk-shape": "16", "--shard-shape": "32", "--progress": "none"}
     given = [str(option) for option in options]
+    if "--chunks-per-shard" in given:
+        del usual["--shard-shape"]
     return ["convert", str(source), str(target), *(w for k, v in usual.items() if k not in given for w in (k, v)), *given]
 
 

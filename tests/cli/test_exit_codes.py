@@ -32,7 +32,7 @@ VALUES = [
     ("--codec", "foo"),
     ("--codec", "zstd:99"),
     ("--codec", "gzip:x"),
-    ("--data-format", "wkw"),
+    ("--data-format", "n5"),
     ("--chunk-shape", "a"),
     ("--chunk-shape", "16,16"),
     ("--chunk-shape", "30"),
@@ -165,7 +165,7 @@ def test_ctrl_c_before_the_run(convert, slices, tmp_path, monkeypatch):
     def stop(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("wkdask.images.find_images", stop)
+    monkeypatch.setattr("wkdask.images.find_layers", stop)
     done = convert(slices()[0], tmp_path / "ds", "--json")
     assert checked(done, 130) == "Stopped. Run the same again to go on."
     assert json.loads(done.out)["error"] == {

@@ -27,6 +27,10 @@ def coarse(target):
     return layer_of(target).get_mag("2-2-1").read()[0, 0, 0, 0]
 
 
+def first(target):
+    return layer_of(target).get_mag(1).read()[0, 0, 0, 0]
+
+
 def block(volume):
     return volume[:2, :2, 0].ravel()
 
@@ -46,7 +50,15 @@ TABLE = {
     "--max-mag": ("2", names, ["1", "2-2-1"]),
     "--sampling-mode": ("isotropic", names, ["1", "2", "4"]),
     "--interpolation-mode": ("max", coarse, lambda volume: block(volume).max()),
-    "--data-format": ("zarr3", lambda t: str(layer_of(t).data_format), "zarr3"),
+    "--data-format": ("wkw", lambda t: (str(layer_of(t).data_format), spec_of(t).unit), ("wkw", (1, 32, 32, 32))),
+    "--chunks-per-shard": ("4,2,1", lambda t: spec_of(t).unit, (1, 64, 32, 16)),
+    "--dtype": ("uint16", lambda t: str(layer_of(t).dtype), "uint16"),
+    "--rescale": ("100,355", first, lambda volume: max(0, int(volume[0, 0, 0]) - 100)),
+    "--invert": (None, first, lambda volume: 255 - volume[0, 0, 0]),
+    "--flip": ("yz", first, lambda volume: volume[0, -1, -1]),
+    "--swap-xy": (None, lambda t: layer_of(t).bounding_box.size.to_tuple(), (50, 40, 20)),
+    "--topleft": ("64,1,3", lambda t: layer_of(t).bounding_box.topleft.to_tuple(), (64, 1, 3)),
+    "--mag": ("2-2-1", lambda t: (names(t), *layer_of(t).bounding_box.size), (["2-2-1", "4-4-1"], 80, 100, 20)),
 }
 # options that must not change a voxel
 PRACTICAL = {
@@ -60,6 +72,11 @@ PRACTICAL = {
     "--verbose": None,
     "--quiet": None,
     "--missing": "zeros",
+    "--z-from-name": r"_(\d+)\.tif$",
+    "--layers-by": "enforce_single_layer",
+    "--max-layers": "1",
+    "--channel": "0",
+    "--timepoint": "0",
     "--compress": None,
     "--downsample": None,
 }

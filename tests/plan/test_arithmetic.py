@@ -23,9 +23,15 @@ JOURNAL = Journal(Location("memory://arithmetic"), "color")
 
 
 class Nothing:
-    """A source that costs nothing to describe."""
+    """A source that costs nothing to describe, and a byte beside each voxel to read."""
+
+    def __init__(self, growth="xyz"):
+        self.growth = growth
 
     def bytes_read(self, box):
+        return box.size
+
+    def bytes_beside(self, box):
         return box.size
 
     def needs(self, box):
@@ -59,10 +65,13 @@ factor_lists = st.lists(st.sampled_from([(2, 2, 1), (2, 2, 2), (1, 1, 2), (2, 1,
 leasts = st.just(()) | st.tuples(st.just(1), *[st.sampled_from([8, 16, 24, 40, 48])] * 3)
 
 
-@given(small, shapes, factor_lists, st.integers(1, 8), st.sampled_from([1 << 9, 1 << 13, 1 << 18, 1 << 26]), leasts)
-def test_chunks_of_all_levels_are_written_exactly_once(start, shape, factors, workers, tile_bytes, least):
+rooms = st.builds(Room, st.integers(1, 8), st.sampled_from([1 << 9, 1 << 13, 1 << 18, 1 << 26]), leasts)
+
+
+@given(small, shapes, factor_lists, rooms, st.sampled_from(["xy", "yx", "xyz"]))
+def test_chunks_of_all_levels_are_written_exactly_once(start, shape, factors, room, growth):
     levels = levels_of(start, shape, factors)
-    stages, last = build_stages(Nothing(), levels, Room(workers, tile_bytes, least), JOURNAL)
+    stages, last = build_stages(Nothing(growth), levels, room, JOURNAL)
     assert len(last) == len(levels)
     writers = [stage.operation for stage in stages if isinstance(stage.operation, WriteTiles)]
     assert [level.name for w in writers for level in w.levels] == [level.name for level in levels]
