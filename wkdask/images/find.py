@@ -238,11 +238,10 @@ def _parsed_all(folder: str, names: Sequence[str]) -> list[Picture]:
 def _refuse_differences(folder: str, names: Sequence[str], pictures: list[Picture]) -> tuple[tuple[str, int], ...]:
     """Return the axes around the planes that all files have, z with extent 0, after checking that they have them."""
     first = pictures[0]
-    axes, deep = [name for name, _ in first.dims], "z" in dict(first.dims)
+    axes = [name for name, _ in first.dims]
     for name, picture in zip(names, pictures, strict=True):
         alike = (picture.form, _around(picture), picture.colour) == (first.form, _around(first), first.colour)
-        layered = "z" in dict(picture.dims)
-        if not alike or (layered and not deep) or (layered and [axis for axis, _ in picture.dims] != axes):
+        if not alike or ("z" in dict(picture.dims) and [axis for axis, _ in picture.dims] != axes):
             raise UnsupportedImageDataError(
                 f"Slices differ: '{os.path.join(folder, names[0])}' has {_described(first)}, '{os.path.join(folder, name)}' "
                 f"has {_described(picture)}; all slices must be alike. Remove or convert those that differ."

@@ -75,7 +75,7 @@ def image_files(source: str | Path | Sequence[str | Path]) -> ImageFiles:
     >>> found.label, len(found.names), found.names[-1]
     ('em', 10, 'slice_9.tif')
     """
-    if not isinstance(source, str | Path):
+    if not isinstance(source, str | os.PathLike):
         return replace(_from_list([os.path.abspath(path) for path in source]), listed=True)
     path = os.path.abspath(source)
     with explained(Location.of(Path(path)), "read"):
