@@ -48,6 +48,10 @@ class DataFile:
         """Return where a block begins, by its number along the Z-order curve; for the number of blocks, where the last ends."""
         return self.header.offset + number * self.header.block_bytes if self.ends is None else int(self.ends[number])
 
+    def starts(self, numbers: Numbers) -> Numbers:
+        """Return where each of some blocks begins; see `start`."""
+        return self.header.offset + numbers * self.header.block_bytes if self.ends is None else self.ends[numbers]
+
     def inspect(self) -> Written:
         """Return what the file says of itself; see `digest`."""
         return Written(self.stat.size, self.stat.mtime_ns, digest(self.header, self.ends), self.header.block_count)

@@ -210,8 +210,8 @@ class Source:
 
     def encoded(self, numbers: Sequence[int] | Numbers) -> Iterator[memoryview]:
         """Yield blocks as they are stored; on stores, runs of blocks that lie near each other are read at once."""
-        start = self.file.start
-        at = [(start(n), start(n + 1)) for n in map(int, numbers)]
+        wanted = np.asarray(numbers)
+        at = list(zip(self.file.starts(wanted).tolist(), self.file.starts(wanted + 1).tolist(), strict=True))
         if self._mapped is not None:
             yield from (self._mapped[a:b] for a, b in at)
             return
