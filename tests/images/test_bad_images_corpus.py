@@ -40,6 +40,7 @@ WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = (
     (262, SHORT, 1),
 )
 PLAIN = [WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC]
+POINT = [(256, LONG, 1), (257, LONG, 1), (258, SHORT, 8), COMPRESSION, PHOTOMETRIC, (278, LONG, 1)]
 Tag = tuple[int, int, Any]
 
 
@@ -123,6 +124,14 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "shape.tif": (described(b'{"shape": [1000000000, 20, 30], "axes": "CYX"}'), "declares"),
     "shape_of_huge.tif": (described(b'{"shape": [' + b"9" * 5000 + b", 20, 30]}"), "damaged|shape"),
     "shape_of_nulls.tif": (described(b'{"shape": [null, 20, 30]}'), "list of numbers"),
+    "shape_of_points.tif": (
+        tiff([*POINT, (270, ASCII, b'{"shape": [800000000, 1, 1]}\0')], bytes(200_000)),
+        "its 800000000 planes should reach",
+    ),
+    "shape_compressed.tif": (
+        tiff([*PLAIN, (259, SHORT, 8), (270, ASCII, b'{"shape": [2, 20, 30]}\0')], zlib.compress(PLANE.tobytes())),
+        "declares 2 planes but has 1 page",
+    ),
     "shape_nested.tif": (described(b'{"shape": ' + b"[" * 10**5), "damaged"),
     "imagej.tif": (described(b"ImageJ=1.53\nimages=99999999\nslices=99999999\n"), "declares|truncated"),
     "imagej_short.tif": (described(b"ImageJ=1.53\nimages=2\nslices=2\n"), "declares|truncated"),
