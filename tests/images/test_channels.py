@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wkdask.errors import CorruptImageError, InputError, UnsupportedImageDataError
-from wkdask.images import FoundLayer, Selection, find, find_images, find_layers, stack
+from wkdask.images import ConversionLayerMapping, FoundLayer, Selection, find, find_images, find_layers, stack
 from wkdask.images.channels import default_color
 from wkdask.images.picture import Form, forget_parsed
 
@@ -299,6 +299,16 @@ def test_a_volume_among_slices(tmp_path: Path, add: Add) -> None:
     add("s1.tif", {"z": 2})
     add("s3.tif", {})
     assert find_images(tmp_path).shape == (6, 6, 7)
+
+
+@pytest.mark.parametrize("mapping", [ConversionLayerMapping.INSPECT_SINGLE_FILE, ConversionLayerMapping.INSPECT_EVERY_FILE])
+def test_files_with_an_axis_of_time_are_deep_and_channels_are_not(
+    tmp_path: Path, add: Add, mapping: ConversionLayerMapping
+) -> None:
+    for axis, names in [("t", ["f_s1.tif", "f_s2.tif"]), ("z", ["f_s1.tif", "f_s2.tif"]), ("c", ["f"])]:
+        for number in (1, 2):
+            add(f"f/s{number}.tif", {axis: 3})
+        assert [layer.name for layer in find_layers(tmp_path, Selection(mapping=mapping))] == names
 
 
 def test_colours_that_differ(tmp_path: Path, add: Add) -> None:
