@@ -109,15 +109,7 @@ def convert(
     from wkdask.geometry import Mag
     from wkdask.images import ConversionLayerMapping, Selection, find_layers
     from wkdask.metadata import LengthUnit, VoxelSize, dtype_name
-    from wkdask.operations import (
-        Orientation,
-        Running,
-        Sampling,
-        SamplingModes,
-        Treatment,
-        parse_rescale,
-        plan_imports,
-    )
+    from wkdask.operations import Orientation, Running, Sampling, SamplingModes, Treatment, parse_rescale, plan_imports
     from wkdask.plan import parse_bytes
     from wkdask.storage import Location
 

@@ -45,8 +45,20 @@ def shard_of(chunk: Shape, chunks_per_shard: Vec3IntLike | int | None, shard_sha
 
 
 def codec_of(compress: bool | Codec) -> Codec | Literal["usual"] | None:
-    """Return the codec that ``compress`` stands for: True is the reference's own, False none."""
-    return compress if isinstance(compress, Codec) else "usual" if compress else None
+    """Return the codec that ``compress`` stands for: True is the reference's own, False none.
+
+    Examples
+    --------
+    >>> codec_of(True), codec_of(False), codec_of(Codec("zstd", 1))
+    ('usual', None, Codec(name='zstd', level=1))
+    """
+    if isinstance(compress, Codec):
+        return compress
+    if compress not in (True, False):
+        raise InputError(
+            f"compress is {compress!r}; expected True, False or a Codec. Give one, such as wkdask.formats.Codec('zstd', 5)."
+        )
+    return "usual" if compress else None
 
 
 def storage_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from wkdask.dataset.arguments import VoxelSizeLike, codec_of, shape_of, shard_of, voxel_size_of
@@ -12,7 +12,7 @@ from wkdask.dataset.store import DatasetStore
 from wkdask.errors import InputError
 from wkdask.formats import Codec
 from wkdask.geometry import Mag, MagLike, Vec3IntLike
-from wkdask.images import ConversionLayerMapping, Selection, find_layers
+from wkdask.images import ConversionLayerMapping, FoundLayer, Selection, find_layers
 from wkdask.images.picture import EXTENSIONS
 from wkdask.metadata import DataFormat, VoxelSize, dtype_name
 from wkdask.operations import (
@@ -174,7 +174,7 @@ class ImportVerbs:
         """
         options = locals()
         del options["cls"]
-        run_plans(_plans(options, merge=False), memory_limit=memory_limit)
+        run_plans(_plans(options, _found(options)), memory_limit=memory_limit)
         return cls.open(output_path)
 
     @classmethod
@@ -190,7 +190,7 @@ class ImportVerbs:
         """
         bound = inspect.signature(cls.from_images).bind(*args, **options)
         bound.apply_defaults()
-        return _plans(bound.arguments, merge=False)
+        return _plans(bound.arguments, _found(bound.arguments))
 
     @classmethod
     def plan_from_images(cls, *args: Any, **options: Any) -> Plan:
@@ -272,13 +272,13 @@ class ImportVerbs:
         }
         bound = inspect.signature(type(self).from_images).bind(images, self._store.location, **given, **options)
         bound.apply_defaults()
-        plans = _plans(bound.arguments, merge=True)
-        run_plans(plans, memory_limit=bound.arguments["memory_limit"])
-        return self.get_layer(plans[0].journal.key)
+        layers = _found(bound.arguments, merge=True)
+        run_plans(_plans(bound.arguments, layers), memory_limit=bound.arguments["memory_limit"])
+        return self.get_layer(layers[0].name)
 
 
-def _plans(options: dict[str, Any], *, merge: bool) -> list[Plan]:
-    """Return the plans of an import, from the parameters of `ImportVerbs.from_images` by name."""
+def _found(options: Mapping[str, Any], *, merge: bool = False) -> list[FoundLayer]:
+    """Return the layers that images become, from the parameters of `ImportVerbs.from_images` by name."""
     o = options
     if o["use_bioformats"]:
         raise InputError(
@@ -298,6 +298,12 @@ def _plans(options: dict[str, Any], *, merge: bool) -> list[Plan]:
         layer_name=o["layer_name"],
         merge=merge,
     )
+    return find_layers(o["input_path"], selection)
+
+
+def _plans(options: Mapping[str, Any], layers: Sequence[FoundLayer]) -> list[Plan]:
+    """Return the plans of an import, from the parameters of `ImportVerbs.from_images` by name."""
+    o = options
     treatment = Treatment(
         category=o["layer_category"],
         dataset=o["name"],
@@ -312,7 +318,7 @@ def _plans(options: dict[str, Any], *, merge: bool) -> list[Plan]:
     shard = shard_of(chunk, o["chunks_per_shard"], o["shard_shape"])
     coarsest = None if o["coarsest_mag"] is None else Mag(o["coarsest_mag"])
     return plan_imports(
-        find_layers(o["input_path"], selection),
+        layers,
         Location.of(o["output_path"]),
         voxel_size_of(o["voxel_size"], o["voxel_size_with_unit"]),
         treatment,

@@ -123,6 +123,11 @@ class Running:
     batch_size: int = 0
     scratch: str = ""
 
+    def __post_init__(self) -> None:
+        for what, number in (("jobs", self.workers), ("memory limit", self.memory_limit), ("batch size", self.batch_size)):
+            if number < 0:
+                raise InputError(f"The {what} {number} is less than 0. Give a number from 1 on, or none for the default.")
+
     @property
     def threads(self) -> int:
         """Tasks that run at once."""

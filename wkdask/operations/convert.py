@@ -146,14 +146,14 @@ def _layer(stack: ImageStack, name: str, into: Into, storage: Storage) -> LayerP
     allowed = COLOR_DTYPES if category == "color" else SEGMENTATION_DTYPES
     if dtype not in allowed:
         raise InputError(
-            f"The images are {dtype}; a {category} layer holds {', '.join(allowed)}. Give --dtype to convert them."
+            f"The layer's voxels would be {dtype}; a {category} layer holds {', '.join(allowed)}. Give such a dtype (--dtype)."
         )
     if category == "segmentation" and stack.channels > 1:
-        raise InputError(f"The images have {stack.channels} channels; a segmentation has one. Use --category color.")
+        raise InputError(f"The images have {stack.channels} channels; a segmentation has one. Use the category color.")
     if stack.times > 1 and storage.data_format == "wkw":
         raise InputError(
-            f"The images have {stack.times} time points, which WKW can not store. Use --data-format zarr3, or choose one "
-            "with --timepoint."
+            f"The images have {stack.times} time points, which WKW can not store. Use the format zarr3, or choose one time "
+            "point (timepoint, or --timepoint)."
         )
     mag = into.mag.to_tuple()
     if any(t % m or t < 0 for t, m in zip(into.topleft, mag, strict=True)):

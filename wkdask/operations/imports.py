@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from wkdask.errors import InputError
 from wkdask.geometry import Mag
 from wkdask.geometry.grid import Box
@@ -25,6 +27,10 @@ from wkdask.storage import WORK_FOLDER, Location
 LABEL_DTYPES = ("uint64", "int64")
 """Integers that no colour layer may have."""
 LIKELY_LABELS = ("uint32", "int32")
+SAMPLE_VOXELS = 16 << 20
+"""Voxels that are read at once to find percentiles."""
+PROBED_EDGE = 64
+"""Of the chunks that are compressed to choose a codec, however large a layer's chunks are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,7 @@ def plan_imports(
         Where the voxel size is not known, or images can not be such layers.
     """
     size, note = _voxel_size(layers, target, voxel_size, treatment.mag)
+    storage.shapes(layers[0].stack.shape[::-1], first=True)  # refused before anything is read
     plans = []
     for layer in layers:
         category = treatment.category or _category(layer)
@@ -126,9 +133,11 @@ def _voxel_size(
         return Properties.from_json(document.read_bytes(), str(document)).voxel_size, ()
     found = {layer.voxel_size for layer in layers if layer.voxel_size is not None}
     if len(found) != 1:
-        said = f"they say {' and '.join(map(str, sorted(found)))}" if found else "they do not say it"
+        sizes = [str(VoxelSize(size, LengthUnit.NANOMETER)) for size in sorted(found)]
+        said = f"they say {' and '.join(sizes)}" if sizes else "they do not say it"
         raise InputError(
-            f"The voxel size was not given, and can not be taken from the images: {said}. Give it: --voxel-size X,Y,Z."
+            f"The voxel size was not given, and can not be taken from the images: {said}. Give it as voxel_size=(X, Y, Z), or "
+            "--voxel-size X,Y,Z on the command line."
         )
     edges = next(iter(found))
     size = VoxelSize((edges[0] / mag.x, edges[1] / mag.y, edges[2] / mag.z), LengthUnit.NANOMETER)
@@ -153,12 +162,23 @@ def _category(layer: FoundLayer) -> str:
 
 
 def _sampler(stack: ImageStack) -> Callable[[], Iterable[Array]]:
-    return lambda: sample_planes(lambda z: stack.read(z, z + 1, 0, stack.shape[1]), stack.shape[0])
+    return lambda: sample_planes(partial(_plane, stack), stack.shape[0])
+
+
+def _plane(stack: ImageStack, z: int) -> Array:
+    """Return a plane; of one that is large, every n-th voxel, as it is read in bands."""
+    _, height, width = stack.shape
+    rows = -(-max(1, SAMPLE_VOXELS // (width * stack.channels)) // stack.row_step) * stack.row_step
+    if rows >= height:
+        return stack.read(z, z + 1, 0, height)
+    step = -(-height // rows) | 1  # an odd one meets all columns of an image whose width is a power of two
+    bands = (stack.read(z, z + 1, y, min(y + rows, height)) for y in range(0, height, rows))
+    return np.concatenate([band.reshape(-1)[::step] for band in bands])
 
 
 def _chunks(stack: ImageStack, chunk: tuple[int, int, int]) -> Iterator[Array]:
     """Yield some chunks along the diagonal of a stack."""
-    for box in diagonal(Box((0, 0, 0), stack.shape), chunk[::-1]):
+    for box in diagonal(Box((0, 0, 0), stack.shape), [min(n, PROBED_EDGE) for n in chunk[::-1]]):
         z, y, x = zip(box.start, box.stop, strict=True)
         yield stack.read(*z, *y, *x).transpose()
 

@@ -99,7 +99,9 @@ class FromImages:
     def bytes_beside(self, box: Box) -> int:
         """Memory for decoding pages whose rows can not be decoded alone, and for a second copy where voxels move or change."""
         copied = any(self.orientation.flip) or self.orientation.swap_xy or self.values is not None
-        return self.stack.decoded_bytes + (self.bytes_read(box) if copied else 0)
+        itemsize = np.dtype(self.stack.dtype).itemsize
+        band = BAND_VOXELS * self.stack.channels * itemsize if self.values is not None and self.values.per_slice else 0
+        return self.stack.decoded_bytes + (self.bytes_read(box) if copied else 0) + band
 
     @property
     def growth(self) -> str:
