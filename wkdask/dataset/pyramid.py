@@ -24,6 +24,7 @@ from wkdask.operations import (
     plan_downsample,
     set_up,
 )
+from wkdask.operations.source import FromImages
 from wkdask.plan import Plan
 
 PathLike = str | Path
@@ -251,21 +252,23 @@ class PyramidVerbs:
         running: Running = Running(),
     ) -> Plan:
         """Plan what `append_images` does; nothing is written until ``plan.run()`` or ``plan.compute()``."""
+        sections = self._sections(images, selection, orientation, values)
+        return self._plan_append(sections, interpolation_mode, running=running)
+
+    def _sections(
+        self, images: PathLike | Sequence[PathLike], selection: Selection, orientation: Orientation, values: ValueMap | None
+    ) -> FromImages:
         self._store.require_writable()
         found = find_layers(images, replace(selection, merge=True, layer_name=self._name))
         if len(found) != 1:
             raise InputError(
                 f"The images have {len(found)} channels that would be layers, expected one. Choose one: channel=0."
             )
-        return plan_append(
-            self._store.location,
-            self._name,
-            found[0].stack,
-            orientation=orientation,
-            values=values,
-            sampling=Sampling(interpolation=interpolation_mode),
-            running=running,
-        )
+        return FromImages(found[0].stack, orientation, values=values)
+
+    def _plan_append(self, sections: FromImages, interpolation_mode: str, **options: Any) -> Plan:
+        sampling = Sampling(interpolation=interpolation_mode)
+        return plan_append(self._store.location, self._name, sections, sampling=sampling, **options)
 
     def append_images(
         self,
@@ -275,6 +278,7 @@ class PyramidVerbs:
         orientation: Orientation = Orientation(),
         values: ValueMap | None = None,
         interpolation_mode: str = "default",
+        allow_overwrite: bool = False,
     ) -> None:
         """Add sections behind the last one, in all magnifications.
 
@@ -292,6 +296,16 @@ class PyramidVerbs:
             As the layer's own images were treated.
         interpolation_mode
             By which the pyramid was made, as in `downsample`.
+        allow_overwrite
+            Whether to begin anew where a call with other images or settings was stopped in the middle; what that one added
+            is replaced. Sections that are in the layer's box are not.
+
+        Raises
+        ------
+        InputError
+            Where the sections do not fit the layer; nothing is written.
+        PlanRefusedError
+            Where another call was stopped and is to be finished first.
 
         Examples
         --------
@@ -302,6 +316,5 @@ class PyramidVerbs:
         >>> layer.bounding_box.size.z == 2 * depth
         True
         """
-        self.plan_append_images(
-            images, selection=selection, orientation=orientation, values=values, interpolation_mode=interpolation_mode
-        ).run()
+        sections = self._sections(images, selection, orientation, values)
+        self._plan_append(sections, interpolation_mode, overwrite=allow_overwrite).run()

@@ -10,21 +10,19 @@ import numpy as np
 
 from wkdask._version import __version__
 from wkdask.arrays.opening import layer_ends, open_mag_array, read_properties
-from wkdask.errors import InputError
+from wkdask.errors import InputError, ReadOnlyError
 from wkdask.formats import ArrayHandle, find_format
 from wkdask.geometry import BoundingBox, Mag
 from wkdask.geometry.grid import Box, Index
-from wkdask.images import ImageStack
 from wkdask.metadata import LayerProperties, Properties, load_json
 from wkdask.operations.choices import Running, Sampling
 from wkdask.operations.convert import room_for, source_name, stack_identity
 from wkdask.operations.downsample import under
 from wkdask.operations.level import Level
 from wkdask.operations.pyramid import build_stages, chosen_tiles, with_kernels
-from wkdask.operations.source import FromImages, Orientation
+from wkdask.operations.source import FromImages
 from wkdask.operations.target import CommitLevel, MoreMags, dumped
 from wkdask.operations.tiles import Array, WriteTiles
-from wkdask.operations.values import ValueMap
 from wkdask.plan import Journal, Plan
 from wkdask.storage import Location
 
@@ -86,6 +84,14 @@ class GrowingLayer(MoreMags):
 
     grown: bytes = b""
 
+    def clear(self) -> None:
+        """Delete the units behind the layer's end, which hold nothing but sections of the run that this one supersedes."""
+        for level, mag in zip(self.levels, self.mags, strict=True):
+            end, z = layer_ends(self.properties, mag)["z"][1], level.array.spec.axes.index("z")
+            for index in list(level.array.written_units()):
+                if index[z] * level.array.spec.unit[z] >= end:
+                    level.array.unit_location(index).delete()
+
     def create(self) -> None:
         """Give the arrays their new shapes; the box, which says what is read, stays."""
         form = find_format(str(self.properties.data_format))
@@ -118,12 +124,11 @@ def _extended(layer: LayerProperties, low: float | None, high: float | None) -> 
 def plan_append(
     target: Location,
     layer_name: str,
-    stack: ImageStack,
+    images: FromImages,
     *,
-    orientation: Orientation = Orientation(),
-    values: ValueMap | None = None,
     sampling: Sampling = Sampling(),
     running: Running = Running(),
+    overwrite: bool = False,
 ) -> Plan:
     """Plan the addition of sections behind the last one of a layer. Nothing is written.
 
@@ -134,41 +139,60 @@ def plan_append(
     ----------
     target, layer_name
         The layer.
-    stack
-        The sections, of the layer's finest magnification, as wide and high as the layer.
-    orientation, values
-        As the layer's own images were treated.
+    images
+        The sections, of the layer's finest magnification, oriented and valued as the layer's own; with that they are as wide
+        and high as the layer. Where they begin follows from the layer.
     sampling
         By which kernel coarser magnifications are made.
     running
         Threads and memory.
+    overwrite
+        Whether this may take the place of a run that adds other sections and was stopped.
 
     Raises
     ------
     InputError
         Where the sections do not fit the layer; the message says how.
+    ReadOnlyError
+        Where a magnification lies outside the dataset.
     """
-    properties = read_properties(target)
-    layer = properties.layer(layer_name)
     journal = Journal(target, layer_name, running.scratch)
+    plan = _plan(journal, images, sampling, running)
+    unfinished, began = journal.document() or {}, _began(journal)
+    if not overwrite or began is None or unfinished.get("fingerprint") == plan.fingerprint:
+        return plan
+    if read_properties(target).layer(layer_name).bounding_box.bottom_right[2] > began:
+        return plan  # its sections are in the layer already, so that it is to be finished
+    return _plan(replace(journal, instead_of=unfinished["fingerprint"]), images, sampling, running)
+
+
+def _began(journal: Journal) -> int | None:
+    """Return where the layer ended, along z, before an unfinished run began to add sections."""
+    settings = (journal.document() or {}).get("settings")
+    found = settings.get("from_z") if isinstance(settings, dict) else None
+    return found if isinstance(found, int) else None
+
+
+def _plan(journal: Journal, images: FromImages, sampling: Sampling, running: Running) -> Plan:
+    target, stack = journal.target, images.stack
+    properties = read_properties(target)
+    layer = properties.layer(journal.key)
     mags = sorted((Mag(mag.mag) for mag in layer.mags), key=lambda mag: mag.sort_key) or [Mag(layer.mag((1, 1, 1)).mag)]
-    began = ((journal.document() or {}).get("settings") or {}).get("from_z")
-    layer, grown, changed = _growth(layer, stack.shape[0], mags[0], began)
-    _check_fit(layer, stack, orientation, values, mags[0])
-    arrays = [open_mag_array(target, properties, layer, mag.to_tuple()).handle for mag in mags]
+    layer, grown, changed = _growth(layer, stack.shape[0], mags[0], _began(journal))
+    arrays = [_own_array(target, properties, layer, mag) for mag in mags]
+    _check_fit(layer, images, arrays[0].spec.dtype, mags[0])
     levels = under(_levels(grown, arrays, mags, sampling.kernel(layer.category)), mags, changed)
     start = layer_ends(layer, mags[0].to_tuple())
-    images = FromImages(stack, orientation, (start["x"][0], start["y"][0], start["z"][1]), values)
+    images = replace(images, origin=(start["x"][0], start["y"][0], start["z"][1]))
     room = replace(room_for(images, levels[0], running), fused=False)
     stages, last = build_stages(Behind(arrays[0], images), levels, room, journal, journal.layout())
     written = tuple(level for s in stages if isinstance(s.operation, WriteTiles) for level in s.operation.levels)
     triples = tuple(mag.to_tuple() for mag in mags)
-    voxel_size = properties.voxel_size
-    setup = GrowingLayer(journal, voxel_size, dumped(layer), written, triples, frozenset(triples), dumped(grown))
+    setup = GrowingLayer(journal, properties.voxel_size, dumped(layer), written, triples, frozenset(triples), dumped(grown))
     return Plan(
-        name=f"append {source_name(stack)} to {target.name}/{layer_name}",
+        name=f"append {source_name(stack)} to {target.name}/{journal.key}",
         journal=journal,
-        settings=_settings(layer, stack, orientation, values, levels),
+        settings=_settings(layer, images, levels),
         identity=stack_identity(stack),
         stages=tuple(stages),
         milestones=tuple(CommitLevel(setup, number, stage) for number, stage in enumerate(last)),
@@ -186,7 +210,7 @@ def _growth(
     """Return the layer as it was before any run began to append these sections, as it will be, and the new box."""
     x, y, z = layer.bounding_box.top_left
     width, height, depth = layer.bounding_box.size
-    if began is not None:
+    if began is not None and z <= began <= z + depth:
         depth = began - z
     if (z + depth) % mag.z:
         raise InputError(
@@ -199,16 +223,42 @@ def _growth(
     return before, after, BoundingBox((x, y, z + depth), (width, height, new))
 
 
-def _check_fit(layer: LayerProperties, stack: ImageStack, orientation: Orientation, values: ValueMap | None, mag: Mag) -> None:
+def _own_array(target: Location, properties: Properties, layer: LayerProperties, mag: Mag) -> ArrayHandle:
+    """Return the array of a magnification, after checking that its units may be written, and hold nothing but this layer."""
+    opened = open_mag_array(target, properties, layer, mag.to_tuple())
+    array, axes = opened.handle, opened.handle.spec.axes
+    if not array.location.url.startswith(f"{target.url}/"):
+        raise ReadOnlyError(
+            f"Mag {mag} of layer '{layer.name}' lies outside the dataset, at {array.location}, so nothing is added to it from "
+            "here. Append to the dataset that it belongs to."
+        )
+    if axes not in (tuple("cxyz"), tuple("tcxyz")):
+        raise InputError(
+            f"Mag {mag} of layer '{layer.name}' has the axes {', '.join(axes)}; sections are added to c, x, y, z and to "
+            "t, c, x, y, z. Convert all sections into a new layer."
+        )
+    array.unit((0,) * len(axes))  # refuses arrays that can only be read
+    c = axes.index("c")
+    shown, stored = opened.box.shape[c], array.spec.shape[c]
+    if shown != stored or any(opened.box.start[: c + 1]):
+        raise InputError(
+            f"Mag {mag} of layer '{layer.name}' shows {shown} of the {stored} channels of its array, or not its first time "
+            "points. Convert all sections into a new layer."
+        )
+    return array
+
+
+def _check_fit(layer: LayerProperties, images: FromImages, dtype: str, mag: Mag) -> None:
     ends = layer_ends(layer, mag.to_tuple())
+    stack, values = images.stack, images.values
     wanted = {
         "width and height": tuple(ends[axis][1] - ends[axis][0] for axis in "xy"),
-        "dtype": layer.dtype,
+        "dtype": dtype,
         "channels": layer.num_channels,
         "time points": ends.get("t", (0, 1))[1] - ends.get("t", (0, 1))[0],
     }
     found = {
-        "width and height": orientation.extent(stack.shape)[:2],
+        "width and height": images.orientation.extent(stack.shape)[:2],
         "dtype": values.target if values else stack.dtype,
         "channels": stack.channels,
         "time points": stack.times,
@@ -238,17 +288,15 @@ def _levels(layer: LayerProperties, arrays: list[ArrayHandle], mags: list[Mag], 
     return with_kernels(levels, kernel, [0, *(level.box.size for level in levels[:-1])])
 
 
-def _settings(
-    layer: LayerProperties, stack: ImageStack, orientation: Orientation, values: ValueMap | None, levels: list[Level]
-) -> dict[str, Any]:
+def _settings(layer: LayerProperties, images: FromImages, levels: list[Level]) -> dict[str, Any]:
     """Return all that decides the bytes that are written."""
     box = layer.bounding_box
     return {
         "layer": [layer.name, layer.category, layer.dtype, box.top_left, box.size],
         "from_z": box.bottom_right[2],
-        "missing": stack.missing or "refused",
-        "orientation": [*orientation.flip, orientation.swap_xy],
-        "values": repr(values) if values else "as they are",
+        "missing": images.stack.missing or "refused",
+        "orientation": [*images.orientation.flip, images.orientation.swap_xy],
+        "values": repr(images.values) if images.values else "as they are",
         "mags": [level.name.rpartition("/")[2] for level in levels],
         "kernel": levels[0].mode,
         "wkdask": __version__,
