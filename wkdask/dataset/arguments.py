@@ -56,7 +56,7 @@ def codec_of(compress: bool | Codec) -> Codec | Literal["usual"] | None:
         return compress
     if compress not in (True, False):
         raise InputError(
-            f"compress is {compress!r}; expected True, False or a Codec. Give one, such as wkdask.formats.Codec('zstd', 5)."
+            f"compress is {compress!r}; expected True, False or a codec. Give such as wkdask.formats.parse_codec('zstd:3')."
         )
     return "usual" if compress else None
 

@@ -185,8 +185,8 @@ class ImportVerbs:
         --------
         >>> from wkdask import Dataset
         >>> [plan] = Dataset.plans_from_images("em/", "memory://plans", (4, 4, 35))
-        >>> plan.tasks
-        4
+        >>> [milestone.name for milestone in plan.milestones]
+        ['em/1']
         """
         bound = inspect.signature(cls.from_images).bind(*args, **options)
         bound.apply_defaults()
