@@ -30,8 +30,10 @@ from tests.images.image_files import (
 )
 from wkdask.errors import CorruptImageError, UnsupportedImageDataError
 from wkdask.images import tiff_layout
+from wkdask.images.byte_source import opened
 from wkdask.images.deflate import inflate_part
 from wkdask.images.picture import forget_parsed, parsed
+from wkdask.images.tiff_directory import read_directories
 
 
 @pytest.fixture(autouse=True)
@@ -208,6 +210,18 @@ def test_an_imagej_stack_with_a_single_directory(tmp_path: Path) -> None:
         parsed(str(tmp_path / "a.tif"))
 
 
+@pytest.mark.parametrize("order", ["czt", "ctz", "zct", "ztc", "tcz", "tzc"])
+def test_orders_of_imagej(tmp_path: Path, order: str) -> None:
+    extents = {"c": 2, "z": 3, "t": 4}
+    text = f"ImageJ=1.53\nimages=24\nchannels=2\nslices=3\nframes=4\nhyperstack=true\norder={order}\n"
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for page in range(24):
+            writer.write(voxels(5, 6) + page, description=None if page else text, metadata=None)
+    dims = tuple((name, extents[name]) for name in reversed(order))  # ImageJ names the fastest axis first
+    assert parsed(str(tmp_path / "a.tif")).dims == dims
+    assert np.array_equal(read_whole(tmp_path / "a.tif")[..., 0, 0, 0].ravel(), voxels(5, 6)[0, 0] + np.arange(24))
+
+
 def lsm_file(path: Path, data: Any, *, compressed: bool) -> None:
     """Write (t, z, c, y, x) as Zeiss does: planar channels, a thumbnail behind each plane, sizes of decoded bytes."""
     times, depth, channels, height, width = data.shape
@@ -222,6 +236,19 @@ def lsm_file(path: Path, data: Any, *, compressed: bool) -> None:
                          **pages, **more)  # fmt: skip
             writer.write(np.zeros((3, 4, 4), "uint8"), photometric="rgb", planarconfig="separate", subfiletype=1, metadata=None)
 
+    if compressed:  # Zeiss counts decoded bytes
+        content = bytearray(path.read_bytes())
+        with opened(str(path)) as source:
+            for page in read_directories(source)[::2]:
+                kind, count, place = page.entries[279]
+                numbers = struct.pack(f"<{count}{ {3: 'H', 4: 'I'}[kind] }", *[height * width] * count)
+                if len(numbers) <= 4:
+                    entry = struct.pack("<HHI", 279, kind, count)
+                    content = content.replace(entry + place, entry + numbers.ljust(4, b"\0"))
+                else:
+                    (at,) = struct.unpack("<I", place)
+                    content[at : at + len(numbers)] = numbers
+        path.write_bytes(content)
     if channels == 2:  # Zeiss puts these two numbers elsewhere, although there is room for them in the tag
         content = bytearray(path.read_bytes())
         entry = struct.pack("<HHI", 258, 3, 2)
