@@ -217,7 +217,7 @@ def damaged_files(codec: str, good: bytes) -> dict[str, bytes]:
         (6, b"\2", "dtype"),
     ):
         found[what] = good[:at] + value + good[at + 1 :]
-    for value in (0, 11):
+    for value in (0, 7, 11):  # 7 is int8, as large as uint8
         found[f"dtype {value}"] = good[:6] + bytes([value]) + good[7:]
     found["itemsize"] = good[:7] + b"\2" + good[8:]
     found["offset"] = good[:8] + struct.pack("<Q", 2**63) + good[16:]
@@ -258,6 +258,17 @@ def test_damaged_files_are_named(kind: str, codec: str, tmp_path: Path) -> None:
             pytest.fail(what)
     place.write_bytes(good)
     np.testing.assert_array_equal(array.read(box), noise(box, "uint8"))
+
+
+@pytest.mark.parametrize(("entry", "said"), [(0, "does not ascend"), (900, "expected at most")])
+def test_jump_tables_are_checked_as_a_whole(entry: int, said: str, tmp_path: Path) -> None:
+    array = make(fresh_place("local", tmp_path))
+    write_unit(array, noise(array.spec.grid.unit_box(UNIT), "uint8"))
+    place = array.unit_location(UNIT)
+    good = place.read_bytes()
+    place.write_bytes(good[:40] + struct.pack("<Q", entry) + good[48:])
+    with pytest.raises(DamagedError, match=said):
+        array.inspect(UNIT)
 
 
 def test_damaged_parts_are_refused(tmp_path: Path) -> None:
