@@ -268,12 +268,14 @@ def test_folders_that_may_not_be_read(unprivileged: Callable[[], AbstractContext
         Path(top).chmod(0o755)
         write(Path(top) / "in" / "a.tif")
         write(Path(top) / "in" / "secret" / "b.tif")
+        write(Path(top) / "in" / "open" / "c.tif")
         (Path(top) / "in" / "secret").chmod(0)
         with unprivileged():
             for source in (f"{top}/in", f"{top}/in/**/*.tif"):
                 with pytest.raises(StorageError, match=r"in/secret.* can not be read: permission denied"):
                     find_layers(source)
             assert image_files(f"{top}/in/*.tif").names == ("a.tif",)
+            assert image_files(f"{top}/in/o*/*.tif").names == ("open/c.tif",)  # folders that can not match stay closed
         (Path(top) / "in" / "secret").chmod(0o755)
 
 
