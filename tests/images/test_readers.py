@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -266,6 +267,9 @@ def test_lsm(tmp_path: Path, channels: int, compressed: bool) -> None:
     assert picture.voxel_size == pytest.approx((200.0, 200.0, 1000.0))
     assert np.array_equal(read_whole(tmp_path / "a.lsm"), np.moveaxis(data, 2, -1))
     assert "6 thumbnails" in picture.notes[0]
+    os.truncate(tmp_path / "a.lsm", 2**32)  # takes no room on the disk
+    with pytest.raises(UnsupportedImageDataError, match="LSM file of 4294967296 bytes"):
+        parsed(str(tmp_path / "a.lsm"))
 
 
 def test_voxel_size_and_channels_of_ome(tmp_path: Path) -> None:
