@@ -459,11 +459,11 @@ def test_readers_see_the_old_box_until_the_end(tmp_path, volume, more, data_form
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("data_format", ["zarr3", "wkw"])
 def test_kill_after_every_change(tmp_path, data_format):
-    volume = noise((10, 12, 19))
-    sections(tmp_path / "more", volume, 9)
+    volume = noise((10, 9, 15))
+    sections(tmp_path / "more", volume, 6)
     into, storage = Into("color", topleft=(3, 5, 7)), replace(SMALL, data_format=data_format)
     plan_convert(
-        find_images(sections(tmp_path / "old", volume, 0, 9)),
+        find_images(sections(tmp_path / "old", volume, 0, 6)),
         tmp_path / "ds",
         VoxelSize((4, 4, 35)),
         into=replace(into, dataset="whole"),
@@ -484,18 +484,17 @@ def killed_runs():
 
     sys.argv[3:] = []
     driver.CASE, module.TILE_BYTES = "append", 1
-    check_listed = driver.check_listed
+    go_on = driver.resume
 
     def plan(source, target):
         layer = wk.Dataset.open(target).get_layer("color")
         return layer.plan_append_images(Path(source).parent / "more", running=Running(2))
 
-    def check(target, reference, before):
-        check_listed(target, reference, before)
-        if driver.in_child(lambda: check_finest(target, Path(sys.argv[1]))):
-            raise AssertionError(f"{target} does not read as before")
+    def resume(source, target, journalled, before):
+        check_finest(target, Path(source))
+        go_on(source, target, journalled, before)
 
-    driver.plan, driver.check_listed = plan, check
+    driver.plan, driver.resume = plan, resume
     driver.main(sys.argv[1], Path(sys.argv[2]))
 
 
@@ -506,7 +505,7 @@ def check_finest(target, source):
     found = now.get_mag(1).read()
     np.testing.assert_array_equal(found[..., : old.shape[-1]], old)
     if now.bounding_box != was.bounding_box:
-        volume = noise((10, 12, 19))
+        volume = noise((10, 9, 15))
         np.testing.assert_array_equal(found, volume)
 
 

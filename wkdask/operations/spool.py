@@ -67,7 +67,7 @@ class SpooledStack:
                 raise StorageError(f"{place} can not be read: {error}. Run the same command again.") from error
             if rows.size != row * (y1 - y0):
                 raise StorageError(f"{place} ends too early. Run the same command again; it will be made anew.")
-            out[z - z0] = rows.reshape(y1 - y0, width, -1)[:, x0:x1]
+            out[z - z0] = rows.reshape(y1 - y0, width, self.stack.channels)[:, x0:x1]
         return out
 
 
@@ -89,9 +89,18 @@ class FromSpool(FromImages):
 
 @dataclass(frozen=True, slots=True)
 class SpoolPages:
-    """Each task decodes one plane and writes its voxels as they are."""
+    """Each task decodes one plane and writes its voxels as they are.
+
+    Parameters
+    ----------
+    spooled
+        The images, and where their planes lie.
+    scratch
+        Where a plane lies until it is whole: what a run that was killed has left there, the next one deletes.
+    """
 
     spooled: SpooledStack
+    scratch: Location
 
     @property
     def stack(self) -> ImageStack:
@@ -148,7 +157,7 @@ class SpoolPages:
         depth, height, _ = self.stack.shape
         t, z = divmod(number, depth)
         voxels = self.stack.read(z, z + 1, 0, height, t=t)
-        with self.spooled.plane(number).writer() as out:
+        with self.spooled.plane(number).writer(self.scratch) as out:
             out.write(voxels.reshape(-1).view(np.uint8).data)
             stat = out.publish()
         record = FileRecord.of(spool_path(number), Written(stat.size, stat.mtime_ns, 0, 1))
@@ -244,20 +253,32 @@ def spool_path(number: int) -> str:
 def spooled(source: FromImages, journal: Journal) -> tuple[FromSpool, Stage]:
     """Return a source that reads planes from the job's spool, and the stage that writes them there."""
     stack = SpooledStack(source.stack, journal.spool)
-    stage = Stage("decode pages", SpoolPages(stack))
+    stage = Stage("decode pages", SpoolPages(stack, journal.scratch))
     return FromSpool(stack, source.orientation, source.origin, source.values), stage  # type: ignore[arg-type]
 
 
 def worth_spooling(stack: ImageStack, band_rows: int, bytes_of_thread: int, journal: Journal) -> bool:
     """Return whether decoding pages once to scratch costs less than decoding them for each band.
 
-    Streams (pages whose rows can be decoded up to those that are wanted) cost half of a page for a band, on average.
+    Streams (pages whose rows can be decoded up to those that are wanted) cost half of a page for a band, on average. A run
+    that is taken up goes on as it began, whatever memory there is now: its receipts tell stages by their numbers.
     """
+    began = _began_with_spool(journal)
+    if began is not None:
+        return began
     times = stack.decodes(band_rows)
     if not stack.decoded_bytes:
         times = (times + 1) / 2
     plane = stack.bytes // max(1, stack.shape[0] * stack.times)
     return times > WORTH_DECODES and plane + stack.decoded_bytes <= bytes_of_thread and journal.spool.is_local
+
+
+def _began_with_spool(journal: Journal) -> bool | None:
+    """Return whether the run that is under way spools its pages; None where none is, or it has done nothing yet."""
+    if journal.document() is None:
+        return None
+    paths = [record.path for receipt in journal.read() for record in receipt.files]
+    return any(path.startswith("spool/") and path.endswith(".raw") for path in paths) if paths else None
 
 
 def with_drop(stages: list[Stage]) -> list[Stage]:
