@@ -247,6 +247,8 @@ def test_empty_mags_are_filled_later(layer, volume):
     assert names(layer) == ["1", "2-2-1", "4-4-1"]
     assert not voxels(layer, "2-2-1").any() and layer.get_mag("4-4-1").spec.chunk == (1, 8, 8, 8)
     layer.downsample_mag(1, 8, only_setup_mag=True)
+    layer.downsample_mag_list(1, [16], only_setup_mags=True, **SMALL)
+    assert layer.get_mag(16).spec.unit == (1, 16, 16, 16)
     assert not voxels(layer, 8).any()
     layer.downsample(from_mag=1, coarsest_mag=4, allow_overwrite=True)
     check(layer, expected(volume, START, ["2-2-1", "4-4-1"], "median"))

@@ -165,6 +165,10 @@ class PyramidVerbs:
             As in `downsample`.
         only_setup_mag
             Only make and list it, empty.
+
+        See Also
+        --------
+        downsample_mag_list : The same with chunk and shard shapes.
         """
         coarser = Coarser(Mag(from_mag), (Mag(target_mag),), (), allow_overwrite)
         self._run(coarser, Sampling(interpolation=interpolation_mode), only_setup_mag, compress=compress)
@@ -176,6 +180,8 @@ class PyramidVerbs:
         interpolation_mode: str = "default",
         compress: bool | Codec = True,
         *,
+        chunk_shape: Vec3IntLike | int | None = None,
+        shard_shape: Vec3IntLike | int | None = None,
         allow_overwrite: bool = False,
         only_setup_mags: bool = False,
     ) -> None:
@@ -185,14 +191,15 @@ class PyramidVerbs:
         ----------
         from_mag, target_mags
             Of which, and which.
-        interpolation_mode, compress, allow_overwrite, only_setup_mags
+        interpolation_mode, compress, chunk_shape, shard_shape, allow_overwrite, only_setup_mags
             As in `downsample`.
         """
         mags = tuple(map(Mag, target_mags))
         if not mags:
             raise InputError("The list of magnifications is empty. Give at least one.")
         coarser = Coarser(Mag(from_mag), mags, (), allow_overwrite)
-        self._run(coarser, Sampling(interpolation=interpolation_mode), only_setup_mags, compress=compress)
+        shapes = {"chunk_shape": chunk_shape, "shard_shape": shard_shape}
+        self._run(coarser, Sampling(interpolation=interpolation_mode), only_setup_mags, compress=compress, **shapes)
 
     def redownsample(self, interpolation_mode: str = "default", compress: bool | Codec = True) -> None:
         """Make all magnifications but the finest anew, each of the one before.
