@@ -152,6 +152,10 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         described(b'<OME><BinaryOnly MetadataFile="a.companion.ome"/></OME>'),
         "another file, 'a.companion.ome'",
     ),
+    "ome_samples.tif": (
+        described(ome('SizeZ="1" SizeC="3" SizeT="1"', '<Channel SamplesPerPixel="3"/>')),
+        "tells of 3 samples a voxel, but page 0 has 1",
+    ),
     "ome_size.tif": (described(ome(ONE).replace(b'SizeX="30"', b'SizeX="31"')), "describes planes of 31 x 20"),
     "deflate_short.tif": (tiff([*PLAIN, (259, SHORT, 8)], zlib.compress(bytes(1199))), "too early"),
     "deflate_of_noise.tif": (tiff([*PLAIN, (259, SHORT, 8)], bytes(range(256))), "bad deflate"),

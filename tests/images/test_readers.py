@@ -318,6 +318,24 @@ def test_several_images_in_one_file(tmp_path: Path) -> None:
         assert np.array_equal(read_whole(tmp_path / name)[..., 0], first)
 
 
+def test_a_page_of_another_size_in_between_is_no_stack(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for height in (12, 12, 11, 12):
+            writer.write(voxels(height, 17), metadata=None)
+    with pytest.raises(CorruptImageError, match=r"a\.tif'.*page 2 has another shape, 17 x 11 voxels instead of 17 x 12"):
+        parsed(str(tmp_path / "a.tif"))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_some_columns_of_long_rows(tmp_path: Path, order: Any) -> None:
+    data = voxels(9, 90_000)
+    tifffile.imwrite(tmp_path / "a.tif", data, byteorder=order, rowsperstrip=2)
+    picture = parsed(str(tmp_path / "a.tif"))
+    for columns in ((0, 5), (41, 1003), (89_990, 90_000), (10, 89_000)):
+        result = window_of(picture, tmp_path / "a.tif", 0, (1, 8), columns)
+        assert np.array_equal(result[..., 0], data[1:8, slice(*columns)])
+
+
 def test_pages_that_were_written_one_by_one_are_a_stack(tmp_path: Path) -> None:
     data = voxels(4, 12, 17)
     with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
@@ -363,9 +381,10 @@ def test_only_the_needed_pieces_are_decoded(tmp_path: Path) -> None:
             window_of(picture, path, 0, rows, columns)
 
 
-def test_a_strip_is_decoded_no_further_than_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_strip_is_decoded_no_further_than_wanted(tmp_path: Path, order: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     path, data = tmp_path / "a.tif", np.random.default_rng(0).integers(0, 2**16, (2000, 300), "uint16")
-    tifffile.imwrite(path, data, compression="zlib", rowsperstrip=2000)
+    tifffile.imwrite(path, data, compression="zlib", rowsperstrip=2000, byteorder=order)
     assert parsed(str(path)).decoded_bytes > data.nbytes
     monkeypatch.setattr(tiff_layout, "STREAMED_FROM", data.nbytes - 1)
     picture = parsed(str(path))
