@@ -63,7 +63,7 @@ class PyramidVerbs:
         --------
         >>> from wkdask import Dataset
         >>> layer = Dataset.open("brain").get_layer("color")
-        >>> layer.plan_downsample(Coarser(mags=(Mag("8-8-2"),))).tasks > 0
+        >>> layer.plan_downsample(Coarser(mags=(Mag("32-32-4"),))).tasks > 0
         True
         """
         self._store.require_writable()
@@ -132,7 +132,7 @@ class PyramidVerbs:
         >>> layer = Dataset.open("brain").get_layer("color")
         >>> layer.downsample(coarsest_mag=16)
         >>> [str(mag) for mag in layer.mags]
-        ['1', '2-2-1', '4-4-1', '8-8-2', '16-16-4']
+        ['1', '2-2-1', '4-4-1', '8-8-1', '16-16-2']
         """
         aligned: tuple[Mag, ...] = ()
         if align_with_other_layers:
