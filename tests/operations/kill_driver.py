@@ -51,7 +51,7 @@ COARSER = {
 def plan(source: str, target: Path):
     """Two threads, several units and parts, two stages that write."""
     if CASE != "convert":
-        downsample.TILE_BYTES = 1 << 13
+        downsample.TILE_BYTES = 1  # several tiles, and parts of units to join
         storage, sampling = Storage((8, 8, 8), (16, 16, 16)), Sampling(coarsest=Mag(4), mode=SamplingModes.ISOTROPIC)
         options = {"storage": storage, "sampling": sampling, "running": Running(2)}
         return plan_downsample(Location(str(target)), "color", COARSER[CASE], **options)

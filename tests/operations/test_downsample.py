@@ -443,7 +443,7 @@ def test_other_shards_supersede_those_of_a_stopped_run(layer, volume):
     )
     stop(other, 1)
     listed = {mag: voxels(layer, mag) for mag in names(layer)[1:]}
-    other.run()  # the same plan, though it was made to supersede
+    assert other.run().kept  # the same plan goes on, though it was made to supersede
     check(layer, listed | expected(volume, START, ["2", "4"], "median"))
     assert layer.get_mag(4).spec.unit[1:] == (32,) * 3
 
@@ -497,7 +497,7 @@ def test_a_conversion_that_was_stopped_comes_first(make_stack, tmp_path):
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("case", "most"), [("downsample", 60), ("redownsample", 60), ("update", 40)])
+@pytest.mark.parametrize(("case", "most"), [("downsample", 80), ("redownsample", 80), ("update", 60)])
 def test_kill_after_every_change(tmp_path, case, most):
     dataset = wk.Dataset(tmp_path / "whole", (4, 4, 35))
     layer = dataset.add_layer("color", "color", bounding_box=wk.BoundingBox((3, 5, 1), (30, 14, 9)))
