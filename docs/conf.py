@@ -1,12 +1,10 @@
 """Sphinx settings; `make docs` builds with warnings as errors."""
 
-import os
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-os.environ["COLUMNS"] = "120"
 
 import generate  # noqa: E402 - from this folder
 
@@ -22,7 +20,7 @@ version = release
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
-exclude_patterns = ["_build", "api/commands"]
+exclude_patterns = ["_build"]
 nitpicky = False
 
 myst_enable_extensions = ["colon_fence", "deflist"]

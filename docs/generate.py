@@ -1,13 +1,10 @@
-"""Pages made from the package itself, so that they say what it does: public names, and the commands' options."""
+"""Pages made from the package itself, so that they say what it does: its public names."""
 
 from __future__ import annotations
 
-import importlib
 import shutil
-from enum import Enum
 from pathlib import Path
 from types import FunctionType
-from typing import Any
 
 import wkdask
 
@@ -24,9 +21,8 @@ ROOMS = {
 def write_pages(folder: Path) -> None:
     """Write all pages anew."""
     shutil.rmtree(folder, ignore_errors=True)
-    (folder / "commands").mkdir(parents=True)
+    folder.mkdir(parents=True)
     write_api(folder)
-    write_commands(folder / "commands")
 
 
 def write_api(folder: Path) -> None:
@@ -62,43 +58,3 @@ def room_page(room: str, title: str, text: str, names: list[str]) -> str:
             "",
         ]
     return "\n".join(lines)
-
-
-def write_commands(folder: Path) -> None:
-    """Write, for each command, what it does and its options; docs/command-line.md includes the files' list."""
-    import typer
-
-    app = typer.main.get_command(importlib.import_module("wkdask.cli.app").app)
-    commands: dict[str, Any] = getattr(app, "commands", {})
-    text = []
-    for name, command in sorted(commands.items()):
-        text += [f"## wkdask {name}", "", (command.help or "").strip(), ""]
-        arguments = [p for p in command.params if p.param_type_name == "argument"]
-        options = [p for p in command.params if p.param_type_name == "option" and not p.hidden and p.name != "help"]
-        usage = " ".join(str(a.name).upper() for a in arguments)
-        text += ["```text", f"wkdask {name} {usage} [OPTIONS]", "```", ""]
-        text += [f"`{str(a.name).upper()}`\n: {a.help}\n" for a in arguments]
-        text += [option_text(option) for option in options]
-    (folder / "all.md").write_text("\n".join(text) + "\n")
-
-
-def option_text(option: Any) -> str:
-    """Return an option as an item of a definition list."""
-    value = f" {option.metavar}" if option.metavar else ""
-    names = ", ".join(f"`{spelling}{value}`" for spelling in (*option.opts, *option.secondary_opts))
-    default = getattr(option.default, "value", option.default)
-    facts = ["Required."] if option.required else []
-    facts += [f"One of {', '.join(f'`{choice}`' for choice in choices(option))}."] if choices(option) else []
-    if isinstance(default, bool):
-        facts += [f"Default: `{option.opts[0] if default else option.secondary_opts[0]}`."] if option.secondary_opts else []
-    elif isinstance(default, str | int | float) and not option.required:
-        facts.append(f"Default: `{default}`.")
-    return f"{names}\n: {' '.join([option.help or '', *facts]).strip()}\n"
-
-
-def choices(option: Any) -> list[str]:
-    """Return the words that an option takes, where it takes no others."""
-    of_typer = getattr(getattr(option, "type_descriptor", None), "annotation", None)
-    if isinstance(of_typer, type) and issubclass(of_typer, Enum):
-        return [str(member.value) for member in of_typer]
-    return [str(getattr(c, "value", c)) for c in getattr(getattr(option, "type", None), "choices", ())]

@@ -21,7 +21,7 @@ import pytest
 import wkdask as wk
 
 HOME = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/first-steps.md")
+PAGES = ("README.md", "docs/first-steps.md", "docs/images.md")
 SIZE = (72, 64, 24)
 
 
@@ -83,7 +83,10 @@ def test_blocks_run(page: str, after_demo: Path, monkeypatch: pytest.MonkeyPatch
             exec(compile(code, page, "exec"), names)
 
 
-@pytest.mark.parametrize("page", [*PAGES, "docs/json-output.md"])
+OTHERS = ("docs/json-output.md", "docs/command-line.md", "docs/concepts.md", "docs/index.md", "notebooks/README.md")
+
+
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS])
 def test_links_lead_somewhere(page: str) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", (HOME / page).read_text())
     missing = [link for link in links if not (HOME / page).parent.joinpath(link).exists()]
@@ -109,6 +112,10 @@ def test_all_keys_of_json_documents_are_described(
     commands = [
         [*convert, "--dry-run"],
         convert,
+        [*convert[:3], "--layer-name", "wkw", "--data-format", "wkw", "--shard-shape", "32", "--dry-run"],
+        ["downsample", str(tmp_path / "ds"), "--max-mag", "8", "--dry-run"],
+        ["downsample", str(tmp_path / "ds"), "--max-mag", "8"],
+        ["downsample", str(tmp_path / "ds"), "--max-mag", "8"],
         ["info", str(after_demo / "demo-output/dataset")],
         ["info", str(tmp_path / "no")],
     ]
@@ -120,7 +127,7 @@ def test_all_keys_of_json_documents_are_described(
         if "settings" in document:
             document["settings"]["layer"] = None  # as in the dataset's own JSON
         assert {key for key in keys(document) if not re.search(rf"[`.]{key}\b|\"{key}\"", text)} == set()
-    assert codes == [0, 0, 0, 1]
+    assert codes == [0, 0, 0, 0, 0, 0, 0, 1]
 
 
 def test_readme_names_all_exit_codes() -> None:
@@ -131,11 +138,61 @@ def test_readme_names_all_exit_codes() -> None:
     assert table == codes | {0}
 
 
-def test_readme_names_all_strategies_kernels_and_formats() -> None:
-    from wkdask.cli.convert import FORMATS
+def test_readme_names_all_strategies_kernels_formats_and_commands() -> None:
+    from wkdask.cli.app import app
     from wkdask.clusters import STRATEGIES
-    from wkdask.operations.convert import KERNELS
+    from wkdask.formats import FORMATS
+    from wkdask.operations.choices import KERNELS
 
     text = (HOME / "README.md").read_text()
-    assert [name for name in (*STRATEGIES, *KERNELS) if f"`{name}`" not in text] == []
-    assert FORMATS == ("zarr3",)  # when this changes, so must the README
+    codecs = [codec for form in FORMATS.values() for codec in form.codecs]
+    commands = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    assert [name for name in (*STRATEGIES, *KERNELS, *FORMATS, *codecs, *commands) if f"`{name}`" not in text] == []
+
+
+def documented(command: str) -> dict[str, str]:
+    """Return the options in the tables of a command's section, each with the defaults that its row says."""
+    text = (HOME / "docs/command-line.md").read_text()
+    [section] = re.findall(rf"^## wkdask {command}\n(.*?)(?=^## )", text, re.MULTILINE | re.DOTALL)
+    rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| `")]
+    named = [(name, row[-1].rstrip("| ")) for row in rows for name in re.findall(r"`(--?[a-z-]+)[^`]*`", row[0])]
+    assert len(named) == len(dict(named)), "an option stands in two rows"
+    return dict(named)
+
+
+def commands() -> dict[str, Any]:
+    import typer
+
+    from wkdask.cli.app import app
+
+    return typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["convert", "downsample", "info"])
+def test_tables_of_the_command_line_name_every_option(name: str) -> None:
+    assert set(commands()) == {"convert", "downsample", "info"}
+    options = [p for p in commands()[name].params if p.param_type_name == "option"]
+    spelled = {spelling for option in options for spelling in (*option.opts, *option.secondary_opts)}
+    assert set(documented(name)) == spelled - {"--help", "-h"}
+
+
+@pytest.mark.parametrize("name", ["convert", "downsample"])
+def test_tables_of_the_command_line_say_the_defaults(name: str) -> None:
+    told = documented(name)
+    for option in commands()[name].params:
+        default = getattr(option.default, "value", option.default)
+        if option.param_type_name == "option" and isinstance(default, str | int) and default not in ("", False):
+            usual = option.opts[0] if default is True else default
+            assert f"`{usual}`" in told[option.opts[0]], option.opts
+
+
+def test_tables_of_the_command_line_name_all_choices() -> None:
+    import inspect
+    from enum import Enum
+
+    from wkdask.cli.convert import convert
+
+    text = (HOME / "docs/command-line.md").read_text()
+    enums = [p.default for p in inspect.signature(convert).parameters.values() if isinstance(p.default, Enum)]
+    assert len(enums) >= 4
+    assert [choice.value for one in enums for choice in type(one) if f"`{choice.value}`" not in text] == []
