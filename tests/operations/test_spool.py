@@ -171,10 +171,14 @@ def test_rows_are_those_of_the_images(tmp_path):
 def test_what_is_worth_it(tmp_path):
     stack = find_images(pages(tmp_path / "in", noise((60, 91, 2))))
     journal = Journal(Location(str(tmp_path / "ds")), "color")
-    both = stack.decoded_bytes + 60 * 91
+    beside, both = stack.decoded_bytes, stack.decoded_bytes + 60 * 91
     assert not worth_spooling(stack, 91, 1 << 30, journal)  # decoded once in any case
-    assert worth_spooling(stack, 40, both, journal)
-    assert not worth_spooling(stack, 40, both - 1, journal)  # does not fit
+    assert worth_spooling(stack, 46, both, journal)
+    assert not worth_spooling(stack, 46, both - 1, journal)  # twice in any case
+    assert worth_spooling(stack, 40, both - 1, journal)
+    assert worth_spooling(stack, 8, beside + 9 * 60, journal)
+    assert not worth_spooling(stack, 8, beside + 8 * 60, journal)
+    assert not worth_spooling(stack, 1, beside + 59, journal)  # no row fits
     assert not worth_spooling(stack, 40, both, Journal(Location("memory://spool/ds"), "color"))  # readers need files
     (tmp_path / "tiff").mkdir()
     tifffile.imwrite(tmp_path / "tiff/a.tif", np.zeros((5000, 4000), "uint8"), compression="zlib", rowsperstrip=5000)
@@ -182,6 +186,23 @@ def test_what_is_worth_it(tmp_path):
     assert stream.decoded_bytes == 0 and not stream.rows_alone
     assert not worth_spooling(stream, 2500, 1 << 30, journal)  # one and a half of a page
     assert worth_spooling(stream, 1000, 1 << 30, journal)
+
+
+@pytest.mark.parametrize(("rows", "said"), [(91, "once"), (90, "2 times"), (46, "2 times"), (45, "3 times"), (1, "91 times")])
+def test_pages_are_decoded_in_as_few_bands_as_fit(tmp_path, decoded, rows, said):
+    volume = noise((60, 91, 2))
+    source = pages(tmp_path / "in", volume)
+    stack = find_images(source)
+    share = stack.decoded_bytes + 60 * rows + 30
+    tile_bytes = mock.PropertyMock(return_value=-(-share * 2 // 5))
+    with mock.patch.object(Running, "tile_bytes", tile_bytes), small():
+        one = plan(source, tmp_path / "ds")
+    operation = one.stages[0].operation
+    assert f"2 pages decoded {said} to" in str(one)
+    assert operation.rows <= rows and operation.bytes_needed <= share + (8 << 20) + 2
+    one.run()
+    assert set(decoded.values()) == {-(-91 // rows)}
+    np.testing.assert_array_equal(voxels(tmp_path / "ds")["color/1"], volume)
 
 
 class Stop(BaseException):

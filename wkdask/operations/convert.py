@@ -185,7 +185,7 @@ def _read_well(
     share = running.tile_bytes * 5 // 2
     if source.stack.rows_alone or not worth_spooling(source.stack, room.least[down], share, journal):
         return source, room, ()
-    from_spool, stage = spooled(source, journal)
+    from_spool, stage = spooled(source, journal, share)
     return from_spool, room_for(from_spool, first, running), (stage,)
 
 

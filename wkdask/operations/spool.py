@@ -1,4 +1,4 @@
-"""Pages that can only be decoded whole, and are too large to be: decoded once to scratch, then read in bands from there."""
+"""Pages that can only be decoded whole, and are too large to be: decoded to scratch, once if possible, and read from there."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from wkdask.operations.tiles import Array, WriteTiles
 from wkdask.plan import FileRecord, Journal, Receipt, Stage, stop_if_asked
 from wkdask.storage import Location
 
-WORTH_DECODES = 1.5
-"""Bands that decode pages more often than this cost more than writing and reading them once."""
+WRITE_AND_READ = 0.5
+"""What writing and reading a page costs, as a share of decoding it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +95,14 @@ class SpoolPages:
     ----------
     spooled
         The images, and where their planes lie.
+    rows
+        How many of a plane's are decoded and written at once: all, or as many as there is memory for.
     scratch
         Where a plane lies until it is whole: what a run that was killed has left there, the next one deletes.
     """
 
     spooled: SpooledStack
+    rows: int
     scratch: Location
 
     @property
@@ -119,8 +122,8 @@ class SpoolPages:
 
     @property
     def bytes_needed(self) -> int:
-        """Memory of one task: a plane, and what decoding it takes."""
-        return self.plane_bytes + self.stack.decoded_bytes + (8 << 20)
+        """Memory of one task: some rows, and what decoding the plane takes."""
+        return self.rows * row_bytes(self.stack) + self.stack.decoded_bytes + (8 << 20)
 
     @property
     def bytes_in(self) -> int:
@@ -153,15 +156,15 @@ class SpoolPages:
     def run(self, stage: int, number: int) -> Receipt:
         """Decode and write."""
         start = time.perf_counter()
-        stop_if_asked()
         depth, height, _ = self.stack.shape
         t, z = divmod(number, depth)
-        voxels = self.stack.read(z, z + 1, 0, height, t=t)
         with self.spooled.plane(number).writer(self.scratch) as out:
-            out.write(voxels.reshape(-1).view(np.uint8).data)
+            for y in range(0, height, self.rows):
+                stop_if_asked()
+                out.write(self.stack.read(z, z + 1, y, min(y + self.rows, height), t=t).reshape(-1).view(np.uint8).data)
             stat = out.publish()
         record = FileRecord.of(spool_path(number), Written(stat.size, stat.mtime_ns, 0, 1))
-        return Receipt(stage, number, "done", (record,), time.perf_counter() - start, voxels.nbytes)
+        return Receipt(stage, number, "done", (record,), time.perf_counter() - start, self.plane_bytes)
 
     def retire(self, number: int) -> None:
         """Nothing is superfluous."""
@@ -173,7 +176,8 @@ class SpoolPages:
 
     def describe(self) -> str:
         """Return what is done, and why."""
-        return f"{self.count} pages decoded once to {self.spooled.folder}"
+        times = -(-self.stack.shape[1] // self.rows)
+        return f"{self.count} pages decoded {'once' if times == 1 else f'{times} times'} to {self.spooled.folder}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,27 +254,43 @@ def spool_path(number: int) -> str:
     return f"spool/{number}.raw"
 
 
-def spooled(source: FromImages, journal: Journal) -> tuple[FromSpool, Stage]:
+def row_bytes(stack: ImageStack) -> int:
+    """Return the bytes of one row of a plane's voxels."""
+    return stack.shape[2] * stack.channels * np.dtype(stack.dtype).itemsize
+
+
+def rows_at_once(stack: ImageStack, bytes_of_thread: int) -> int:
+    """Return how many rows of a plane a task has memory for beside what decoding takes, in bands of like heights; 0: none."""
+    height = stack.shape[1]
+    most = min(height, (bytes_of_thread - stack.decoded_bytes) // row_bytes(stack))
+    return -(-height // -(-height // most)) if most > 0 else 0
+
+
+def spooled(source: FromImages, journal: Journal, bytes_of_thread: int) -> tuple[FromSpool, Stage]:
     """Return a source that reads planes from the job's spool, and the stage that writes them there."""
     stack = SpooledStack(source.stack, journal.spool)
-    stage = Stage("decode pages", SpoolPages(stack, journal.scratch))
+    rows = max(1, rows_at_once(source.stack, bytes_of_thread))
+    stage = Stage("decode pages", SpoolPages(stack, rows, journal.scratch))
     return FromSpool(stack, source.orientation, source.origin, source.values), stage  # type: ignore[arg-type]
 
 
 def worth_spooling(stack: ImageStack, band_rows: int, bytes_of_thread: int, journal: Journal) -> bool:
-    """Return whether decoding pages once to scratch costs less than decoding them for each band.
+    """Return whether decoding pages to scratch costs less than decoding them for each band of a tile.
 
-    Streams (pages whose rows can be decoded up to those that are wanted) cost half of a page for a band, on average. A run
-    that is taken up goes on as it began, whatever memory there is now: its receipts tell stages by their numbers.
+    Scratch takes higher bands than tiles do, as it holds one plane at once: mostly whole pages. A run that is taken up goes on
+    as it began, whatever memory there is now: its receipts tell stages by their numbers.
     """
     began = _began_with_spool(journal)
     if began is not None:
         return began
+    rows = rows_at_once(stack, bytes_of_thread)
+    return rows > 0 and _decodes(stack, band_rows) - _decodes(stack, rows) > WRITE_AND_READ and journal.spool.is_local
+
+
+def _decodes(stack: ImageStack, band_rows: int) -> float:
+    """Return how much of a page is decoded, for bands of so many rows; streams, half of a page for each but the first."""
     times = stack.decodes(band_rows)
-    if not stack.decoded_bytes:
-        times = (times + 1) / 2
-    plane = stack.bytes // max(1, stack.shape[0] * stack.times)
-    return times > WORTH_DECODES and plane + stack.decoded_bytes <= bytes_of_thread and journal.spool.is_local
+    return times if stack.decoded_bytes else (times + 1) / 2
 
 
 def _began_with_spool(journal: Journal) -> bool | None:
