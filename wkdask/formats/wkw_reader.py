@@ -6,9 +6,11 @@ import math
 import mmap
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,21 +21,23 @@ from wkdask.formats.wkw_file import DataFile, Numbers, in_curve_order
 from wkdask.formats.wkw_header import CODECS, Header
 from wkdask.geometry.grid import Box, Tiling
 from wkdask.storage import Location, Stat
+from wkdask.storage.local import may_map
 from wkdask.storage.location import explained
 
 if TYPE_CHECKING:
     from wkdask.formats.wkw import WkwArray
 
+NEAR_BYTES = {True: (0, 256 << 10), False: (256 << 10, 16 << 20)}
+"""Gaps that are read rather than skipped, and bytes that are read at once: locally, what a core's cache holds; on stores, what
+takes as long as a request."""
 PIECE_BYTES = 2 << 20
-"""Decoded blocks that a thread holds at once, where one block is not larger."""
-GAP_BYTES = 256 << 10
-"""On stores, reading so many unwanted bytes takes less time than another request."""
+"""Decoded blocks that a thread reads at once, where one block is not larger."""
 SHARE_BYTES = {False: 16 << 20, True: 1 << 20}
 """Decoded bytes for which another thread pays, of raw and of compressed files."""
 THREADS = max(1, min(4, os.cpu_count() or 1))
 
 Array = np.ndarray[Any, Any]
-_per_thread = threading.local()
+Bytes = bytes | memoryview
 
 
 def read_box(array: WkwArray, box: Box) -> Array:
@@ -84,10 +88,8 @@ def read_file(file: DataFile, box: Box, out: Array) -> None:
 
 
 def _pieces(cells: Box, block_bytes: int, limit: int) -> Iterator[Box]:
-    """Yield a box of blocks in pieces of limited size."""
+    """Yield a box of blocks in pieces of limited size, as long along x as may be."""
     left = max(1, limit // block_bytes)
-    if cells.size <= left:
-        return iter([cells])
     shape = [1, 1, 1]
     for axis, n in enumerate(cells.shape):
         shape[axis] = max(1, min(n, left // math.prod(shape)))
@@ -111,82 +113,49 @@ class _Shared:
 
 def _fill(file: DataFile, pieces: Iterator[Box], box: Box, out: Array) -> None:
     """Read pieces, boxes of blocks, and place them."""
-    header = file.header
-    source = Source(file)
-    for cells in pieces:
-        numbers, order = in_curve_order(cells)
-        if header.block_bytes > PIECE_BYTES:  # then a piece is one block
-            _place_large(source, int(numbers[0]), cells, box, out)
-            continue
-        if header.compressed:
-            blocks = _collected(source.decoded(numbers), len(numbers) * header.block_bytes)
-        elif file.place.is_local:
-            blocks = source.all_raw()
-        else:
-            blocks = _collected(source.encoded(numbers), len(numbers) * header.block_bytes)
-        slots = np.empty(cells.size, np.intp)
-        slots[order] = numbers if blocks.size > cells.size * header.block_bytes else np.arange(cells.size)
-        _place(header, blocks, slots.reshape(cells.shape[::-1]), cells, box, out)
+    with opened(file) as source:
+        for cells in pieces:
+            numbers, order = in_curve_order(cells)
+            stored: list[Any] = [None] * len(numbers)
+            for block, number, data in zip(order.tolist(), numbers.tolist(), source.encoded(numbers), strict=True):
+                stored[block] = number, data
+            _place(source, stored, cells, box, out)
 
 
-def _place(header: Header, blocks: Array, slots: Array, cells: Box, box: Box, out: Array) -> None:
-    """Place what is wanted of a box of blocks, whose places among ``blocks`` are in ``slots``, by (z, y, x).
+def _place(source: Source, stored: list[tuple[int, Bytes]], cells: Box, box: Box, out: Array) -> None:
+    """Decode a box of blocks and place what is wanted of them.
 
-    A row of a block, along x, is moved as one element: for short rows that takes a third of the time of slices.
+    Blocks that lie behind each other along x are put together first, in memory that a core's cache holds, so that what is
+    written to the result is as long as may be. A row of a block is moved as one element of numpy's ``void``: for short rows
+    that takes a third of the time of slices.
     """
-    edge, row = header.block, header.block * header.itemsize
-    low = [max(a, i * edge) for a, i in zip(box.start[1:], cells.start, strict=True)]
-    high = [min(b, i * edge) for b, i in zip(box.stop[1:], cells.stop, strict=True)]
-    x, y, z = (range(a - i * edge, b - i * edge) for a, b, i in zip(low, high, cells.start, strict=True))
-    planes = _rows_of_planes(slots, edge, y)
-    rows = _scratch("rows", len(z) * planes.shape[1] * 8).view(np.int64).reshape(len(z), -1)
-    for i, plane in enumerate(planes):
-        inside = range(max(z.start, i * edge), min(z.stop, i * edge + edge))
-        at = slice(inside.start - z.start, inside.stop - z.start)
-        np.add(plane, np.arange(inside.start % edge, inside.start % edge + len(inside))[:, None] * edge, out=rows[at])
-    found = _scratch("found", rows.size * row)
-    kind = np.dtype((np.void, row))
-    blocks.view(kind).take(rows, out=found.view(kind).reshape(rows.shape), mode="clip")
-    item, line = header.itemsize, np.dtype((np.void, len(x) * header.itemsize))
-    wanted = found.reshape(len(z), len(y), -1)[:, :, x.start * item : x.stop * item].view(line)
-    target = tuple(slice(a - o, b - o) for a, b, o in zip(low, high, box.start[1:], strict=True))
-    lines = out[(slice(None), *target)].transpose().reshape(len(z), len(y), -1, copy=False)
-    lines.view(line)[...] = wanted
+    header = source.file.header
+    edge, row, item = header.block, header.block * header.itemsize, header.itemsize
+    columns = cells.shape[0]
+    room = np.empty((edge, edge, columns), np.dtype((np.void, row)))
+    begin = max(box.start[1], cells.start[0] * edge) - cells.start[0] * edge
+    end = min(box.stop[1], cells.stop[0] * edge) - cells.start[0] * edge
+    line = np.dtype((np.void, (end - begin) * item))
+    wanted = room.view(np.uint8)[:, :, begin * item : end * item].view(line)[:, :, 0]
+    first = cells.start[0] * edge + begin - box.start[1]
+    target = out[:, first : first + end - begin].transpose()
+    lines = target.reshape(*target.shape[:2], -1, copy=False).view(line)[:, :, 0]
+    rows = product(
+        _hits(cells.start[2], cells.stop[2], box.start[3], box.stop[3], edge),
+        _hits(cells.start[1], cells.stop[1], box.start[2], box.stop[2], edge),
+    )
+    for n, ((at_z, to_z), (at_y, to_y)) in enumerate(rows):
+        for column, (number, data) in enumerate(stored[n * columns : n * columns + columns]):
+            block = np.ndarray((edge, edge), room.dtype, source.decoded(number, data))
+            room[at_z, at_y, column] = block[at_z, at_y]
+        lines[to_z, to_y] = wanted[at_z, at_y]
 
 
-def _rows_of_planes(slots: Array, edge: int, y: range) -> Array:
-    """Return, for the first plane of each layer of blocks, where its rows lie, y by y, and along x."""
-    at = np.arange(y.start, y.stop)
-    rows = (slots * edge**2)[:, at // edge] + (at % edge)[:, None]
-    return rows.reshape(len(slots), -1)
-
-
-def _collected(blocks: Iterable[bytes | memoryview], size: int) -> Array:
-    """Return blocks one after the other; each is moved while the processor still holds it."""
-    found = _scratch("blocks", size)
-    target, at = found.data, 0
-    for block in blocks:
-        target[at : at + len(block)] = block
-        at += len(block)
-    return found
-
-
-def _scratch(name: str, size: int) -> Array:
-    """Return some bytes that this thread uses again and again: fresh ones would cost more than what is done with them."""
-    kept: dict[str, Array] = _per_thread.__dict__
-    if name not in kept or len(kept[name]) < size:
-        kept[name] = np.empty(size, np.uint8)
-    return kept[name][:size]
-
-
-def _place_large(source: Source, number: int, cells: Box, box: Box, out: Array) -> None:
-    """Place what is wanted of one block, with no copy in between."""
-    [data] = source.decoded([number])
-    edge = source.file.header.block
-    region = cells.refined((edge,) * 3)
-    hit = region.intersect(Box(box.start[1:], box.stop[1:]))
-    target = hit.relative_to(box.start[1:]).slices
-    out[(slice(None), *target)] = voxels_of(source.file.header, data)[(slice(None), *hit.relative_to(region.start).slices)]
+def _hits(first: int, end: int, start: int, stop: int, edge: int) -> Iterator[tuple[slice, slice]]:
+    """Yield what is wanted of each block along an axis: where it lies in the block, and in the result."""
+    for i in range(first, end):
+        low, high = max(start, i * edge), min(stop, i * edge + edge)
+        yield slice(low - i * edge, high - i * edge), slice(low - start, high - start)
 
 
 def voxels_of(header: Header, raw: bytes | bytearray | memoryview) -> Array:
@@ -196,48 +165,80 @@ def voxels_of(header: Header, raw: bytes | bytearray | memoryview) -> Array:
     return array.transpose()
 
 
+@contextmanager
+def opened(file: DataFile) -> Iterator[Source]:
+    """Give the source of a file's blocks: mapped where that is safe, else read by its descriptor or from its store."""
+    place = file.place
+    if not place.is_local:
+        yield Source(file, lambda start, stop: memoryview(place.read_bytes(start, stop)))
+    elif may_map(place.parent.url):
+        mapped = _mapped(place, file.stat)
+        yield Source(file, lambda start, stop: mapped[start:stop], runs=False)
+    else:
+        with explained(place, "read"), open(place.url, "rb", buffering=0) as descriptor:
+
+            def read(start: int, stop: int) -> memoryview:
+                descriptor.seek(start)
+                return memoryview(descriptor.read(stop - start))
+
+            yield Source(file, read)
+
+
 class Source:
-    """The stored bytes of a file's blocks."""
+    """The stored bytes of a file's blocks.
 
-    def __init__(self, file: DataFile) -> None:
-        self.file = file
-        self._mapped = _mapped(file.place, file.stat) if file.place.is_local else None
+    Parameters
+    ----------
+    file
+        The file.
+    read
+        Returns its bytes from a start to a stop.
+    runs
+        Whether reading several blocks at once pays.
+    """
 
-    def all_raw(self) -> Array:
-        """Return all blocks of a raw local file, none of which is read yet."""
-        header = self.file.header
-        return np.frombuffer(self._bytes(header.offset, header.offset + header.block_count * header.block_bytes), np.uint8)
+    def __init__(self, file: DataFile, read: Callable[[int, int], memoryview], *, runs: bool = True) -> None:
+        self.file, self._read, self._runs = file, read, runs
+        self._gap, self._most = NEAR_BYTES[file.place.is_local]
 
-    def encoded(self, numbers: Sequence[int] | Numbers) -> Iterator[memoryview]:
-        """Yield blocks as they are stored; on stores, runs of blocks that lie near each other are read at once."""
-        wanted = np.asarray(numbers)
-        at = list(zip(self.file.starts(wanted).tolist(), self.file.starts(wanted + 1).tolist(), strict=True))
-        if self._mapped is not None:
-            yield from (self._mapped[a:b] for a, b in at)
+    def encoded(self, numbers: Numbers) -> Iterator[memoryview]:
+        """Yield blocks as they are stored; runs of blocks that lie near each other are read at once."""
+        starts, ends = self.file.starts(numbers).tolist(), self.file.starts(numbers + 1).tolist()
+        if not self._runs:
+            yield from map(self._bytes, starts, ends)
             return
-        cuts = [n for n in range(1, len(at)) if at[n][0] - at[n - 1][1] > GAP_BYTES or at[n][1] - at[0][0] > 8 * PIECE_BYTES]
-        for i, k in zip([0, *cuts], [*cuts, len(at)], strict=True):
-            first = at[i][0]
-            data = self._bytes(first, at[k - 1][1])
-            yield from (data[a - first : b - first] for a, b in at[i:k])
+        first, count = 0, len(starts)
+        while first < count:
+            last = first
+            while (
+                last + 1 < count and starts[last + 1] - ends[last] <= self._gap and ends[last + 1] - starts[first] <= self._most
+            ):
+                last += 1
+            base = starts[first]
+            data = self._bytes(base, ends[last])
+            yield from (
+                data[a - base : b - base] for a, b in zip(starts[first : last + 1], ends[first : last + 1], strict=True)
+            )
+            first = last + 1
 
-    def decoded(self, numbers: Sequence[int] | Numbers) -> Iterator[bytes | memoryview]:
-        """Yield decoded blocks.
+    def decoded(self, number: int, data: Bytes) -> Bytes:
+        """Return a block that was read, decoded.
 
         Raises
         ------
         DamagedError
-            Where one does not decode to a block's size; the file and the block are named.
+            Where it does not decode to a block's size; the file and the block are named.
         """
-        codec, size = CODECS[self.file.header.kind - 1], self.file.header.block_bytes
-        for number, data in zip(numbers, self.encoded(numbers), strict=True):
-            try:
-                yield decode(codec, data, size)
-            except DamagedError as error:
-                raise DamagedError(f"{self.file.place} is damaged: in block {number}, {error}. Write it again.") from None
+        header = self.file.header
+        if not header.compressed:
+            return data
+        try:
+            return decode(CODECS[header.kind - 1], data, header.block_bytes)
+        except DamagedError as error:
+            raise DamagedError(f"{self.file.place} is damaged: in block {number}, {error}. Write it again.") from None
 
     def _bytes(self, start: int, stop: int) -> memoryview:
-        data = memoryview(self.file.place.read_bytes(start, stop)) if self._mapped is None else self._mapped[start:stop]
+        data = self._read(start, stop)
         if len(data) != stop - start:
             raise DamagedError(f"{self.file.place} is cut off: it ends before byte {stop}. Write it again.")
         return data
@@ -245,7 +246,7 @@ class Source:
 
 @lru_cache(maxsize=16)
 def _mapped(place: Location, stat: Stat) -> memoryview:
-    """Return a local file's bytes, mapped: what is not wanted is not read, and what is wanted is copied once."""
+    """Return a local file's bytes, mapped: what is wanted is copied once, not twice."""
     with explained(place, "read"), open(place.url, "rb") as file:
         if os.fstat(file.fileno()).st_size < stat.size:
             raise DamagedError(f"{place} was just made shorter than its {stat.size} bytes. Read it again.")

@@ -22,9 +22,9 @@ from wkdask.formats.wkw_file import digest
 from wkdask.formats.wkw_header import CODECS, SIZE, Header
 from wkdask.storage import Location, Writer
 
-PIECE_BYTES = 16 << 20
+PIECE_BYTES = 4 << 20
 """Blocks that are gathered at once."""
-SPOOL_BYTES = 64 << 20
+SPOOL_BYTES = 8 << 20
 """Encoded blocks that a writer keeps in memory."""
 
 Read = Callable[[int, int], bytes]

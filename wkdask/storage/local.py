@@ -9,6 +9,7 @@ import shutil
 import stat as modes
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from typing import BinaryIO
 
 from wkdask.storage.events import notify
@@ -216,3 +217,33 @@ def exclusive(path: str) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+OWN_DISKS = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "overlay", "tmpfs", "zfs"})
+"""File systems that no other machine changes: their files stay as they are for those who have them open."""
+
+
+@lru_cache(maxsize=64)
+def may_map(folder: str) -> bool:
+    """Whether files in a folder may be mapped into memory.
+
+    A mapped file that another machine replaces, or that a server loses, ends the process that looks at it (SIGBUS); a read
+    would be an error. So this is only for disks of this machine, as far as Linux tells which they are.
+
+    Examples
+    --------
+    >>> may_map("/no/such/folder") in (True, False)
+    True
+    """
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+            mounts = [line.split(" - ", 1) for line in table]
+    except OSError:
+        return False
+    found, place = "", os.path.realpath(folder)
+    kind = ""
+    for left, right in mounts:
+        point = left.split()[4].encode("latin-1", "surrogateescape").decode("unicode_escape", "replace")
+        if len(point) >= len(found) and (place == point or place.startswith(point.rstrip("/") + "/")):
+            found, kind = point, right.split()[0]
+    return kind in OWN_DISKS
