@@ -116,7 +116,7 @@ def check_listed(target: Path, reference: dict[str, bytes], before: dict[str, by
         prefix = mag["path"].removeprefix("./") + "/"
         listed = f'"./{prefix[:-1]}"'.encode() in before.get("datasource-properties.json", b"")
         wanted = {name for name in (*reference, *before) if name.startswith(prefix)}
-        if any(now.get(name) not in {reference.get(name), before.get(name) if listed else None} for name in wanted):
+        if any(now.get(name) not in {reference.get(name), *({before.get(name)} if listed else ())} for name in wanted):
             raise AssertionError(f"{prefix} is listed, but not complete")
 
 
