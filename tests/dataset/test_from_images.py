@@ -110,10 +110,10 @@ TABLE = [
     ("timepoint", 0, first_mag, lambda v: v),
     ("allow_multiple_layers", False, first_mag, lambda v: v),
     ("truncate_rgba_to_rgb", False, first_mag, lambda v: v),
-    ("z_slices_sort_key", lambda name: -int(name[1:3]), first_mag, lambda v: v[::-1]),
+    ("z_slices_sort_key", lambda path: -int(path.name[1:3]), first_mag, lambda v: v[::-1]),
     ("z_from_name", r"s(\d+)", first_mag, lambda v: v),
     ("map_filepath_to_layer_name", Mapping.ENFORCE_LAYER_PER_FILE, lambda d: len(d.layers), 5),
-    ("map_filepath_to_layer_name", lambda name: f"at{int(name[1:3]) // 3}", lambda d: list(d.layers), ["at0", "at1"]),
+    ("map_filepath_to_layer_name", lambda path: f"at{int(path.name[1:3]) // 3}", lambda d: list(d.layers), ["at0", "at1"]),
     ("downsample", True, lambda d: [str(mag) for mag in d.get_layer("em").mags], ["1", "2-2-1", "4-4-1"]),
     ("jobs", 3, first_mag, lambda v: v),
     ("memory_limit", 4 << 30, first_mag, lambda v: v),
@@ -191,7 +191,7 @@ def test_numbers_from_names(made, tmp_path, volume):
     with pytest.raises(InputError, match="does not match"):
         made(source, z_from_name=r"slice(\d+)")
     with pytest.raises(InputError, match="Give one of them"):
-        made(source, z_from_name=r"_z(\d+)", z_slices_sort_key=len)
+        made(source, z_from_name=r"_z(\d+)", z_slices_sort_key=str)
 
 
 TREE = ["a/one/1.tif", "a/one/2.tif", "a/two/1.tif", "b/1.tif", "b/2.tif"]

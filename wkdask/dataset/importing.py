@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from wkdask.dataset.arguments import VoxelSizeLike, codec_of, shape_of, shard_of, voxel_size_of
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from wkdask.dataset.layer import Layer
 
 PathLike = str | os.PathLike[str]
-LayerMapping = ConversionLayerMapping | Callable[[str], str]
+LayerMapping = ConversionLayerMapping | Callable[[Path], str]
 
 
 class ImportVerbs:
@@ -60,7 +61,7 @@ class ImportVerbs:
         name: str | None = None,
         *,
         map_filepath_to_layer_name: LayerMapping = ConversionLayerMapping.INSPECT_SINGLE_FILE,
-        z_slices_sort_key: Callable[[str], Any] | None = None,
+        z_slices_sort_key: Callable[[Path], Any] | None = None,
         voxel_size_with_unit: VoxelSize | None = None,
         layer_name: str | None = None,
         layer_category: str | None = None,
@@ -287,9 +288,9 @@ def _found(options: Mapping[str, Any], *, merge: bool = False) -> list[FoundLaye
         )
     selection = Selection(
         missing=o["missing"],
-        sort_key=o["z_slices_sort_key"],
+        sort_key=_of_path(o["z_slices_sort_key"]),
         z_from_name=o["z_from_name"],
-        mapping=o["map_filepath_to_layer_name"],
+        mapping=_of_path(o["map_filepath_to_layer_name"]),
         channel=o["channel"],
         timepoint=o["timepoint"],
         truncate_rgba_to_rgb=o["truncate_rgba_to_rgb"],
@@ -326,3 +327,8 @@ def _plans(options: Mapping[str, Any], layers: Sequence[FoundLayer]) -> list[Pla
         sampling=Sampling(o["downsample"], coarsest, SamplingModes.parse(o["sampling_mode"]), o["interpolation_mode"]),
         running=Running(o["jobs"] or 0, o["memory_limit"] or 0, batch_size=o["batch_size"] or 0),
     )
+
+
+def _of_path(function: Any) -> Any:
+    """Return a user's function of a path as one of its text; what is no function is left for others to refuse."""
+    return (lambda text: function(Path(text))) if callable(function) else function

@@ -162,8 +162,8 @@ def in_curve_order(cells: Box) -> tuple[Numbers, Numbers]:
 
     Examples
     --------
-    >>> in_curve_order(Box((1, 0, 0), (3, 2, 1)))
-    (array([1, 3, 8, 10]), array([0, 2, 1, 3]))
+    >>> [found.tolist() for found in in_curve_order(Box((1, 0, 0), (3, 2, 1)))]
+    [[1, 3, 8, 10], [0, 2, 1, 3]]
     """
     x, y, z = (_SPREAD[a:b] for a, b in zip(cells.start, cells.stop, strict=True))
     numbers = (z[:, None, None] << 2 | y[:, None] << 1 | x).reshape(-1)
