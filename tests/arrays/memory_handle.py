@@ -20,7 +20,7 @@ class MemoryHandle:
     data: np.ndarray[Any, Any]
     spec: ArraySpec
 
-    def read(self, box: Box) -> np.ndarray[Any, Any]:
+    def read(self, box: Box, *, keep: bool = True) -> np.ndarray[Any, Any]:
         """Read a box that must lie within the array."""
         if box.intersect(self.spec.grid.box) != box or not box.size:
             raise IndexError(f"{box} does not lie within {self.spec.shape}.")
@@ -42,7 +42,7 @@ class HugeHandle:
 
     spec: ArraySpec
 
-    def read(self, box: Box) -> np.ndarray[Any, Any]:
+    def read(self, box: Box, *, keep: bool = True) -> np.ndarray[Any, Any]:
         """Make up a box."""
         row = (np.arange(box.start[-1], box.stop[-1]) % 251).astype(self.spec.dtype)
         return np.asfortranarray(np.broadcast_to(row, box.shape))

@@ -510,3 +510,24 @@ def test_kill_after_every_change(tmp_path, case, most):
     done = subprocess.run(driver, check=False, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-3000:]
     assert 15 < int(done.stdout) < most, done.stdout
+
+
+def test_one_of_several_channels_of_an_array(tmp_path):
+    dataset = wk.Dataset(tmp_path / "ds", voxel_size=(4, 4, 4))
+    whole = dataset.add_layer("rgb", "color", num_channels=3, bounding_box=wk.BoundingBox((0, 0, 0), (32, 32, 32)))
+    voxels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 32), "uint8")
+    whole.add_mag(1, chunk_shape=8, shard_shape=16).write(voxels)
+    path = tmp_path / "ds" / "datasource-properties.json"
+    document = json.loads(path.read_bytes())
+    (layer,) = document["dataLayers"]
+    green = {**layer, "name": "green", "elementClass": "uint8", "numChannels": 1}
+    document["dataLayers"].append({**green, "mags": [{**layer["mags"][0], "channelIndex": 1}]})
+    path.write_text(json.dumps(document))
+    green = wk.Dataset.open(tmp_path / "ds").get_layer("green")
+    green.downsample(coarsest_mag=2, interpolation_mode="max", chunk_shape=8, shard_shape=16)
+    expected = voxels[1].reshape(16, 2, 16, 2, 16, 2).max((1, 3, 5))
+    np.testing.assert_array_equal(green.get_mag(2).read()[0], expected)
+    document["dataLayers"][1]["mags"].append({**document["dataLayers"][1]["mags"][0], "mag": [4, 4, 4]})
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match="1 of the 3 channels"):
+        wk.Dataset.open(tmp_path / "ds").get_layer("green").redownsample()

@@ -102,14 +102,7 @@ class MagArray:
         >>> array.read(Box((0, -1, 0, 0), (1, 2, 1, 1))).ravel().tolist()
         [0, 0, 0]
         """
-        domain = self.handle.spec.grid.box
-        inside = box.intersect(domain)
-        if inside == box and box.size:
-            return self.handle.read(box)
-        result = np.zeros(box.shape, self.dtype, order="F")
-        if inside.size:
-            result[inside.relative_to(box.start).slices] = self.handle.read(inside)
-        return result
+        return read_filled(self.handle, box)
 
     def to_dask(self, chunks: Chunks = "auto") -> dask.array.Array:
         """Return the bounding box as a lazy dask array whose blocks are whole chunks of the disk; see `to_dask`."""
@@ -122,3 +115,14 @@ class MagArray:
         from wkdask.arrays.xarray_view import to_xarray
 
         return to_xarray(self, squeeze=squeeze, canonical=canonical)
+
+
+def read_filled(handle: ArrayHandle, box: Box, *, keep: bool = True) -> np.ndarray[Any, Any]:
+    """Read a box of an array; what lies outside of it is zero. ``keep`` is what `ArrayHandle.read` takes it for."""
+    inside = box.intersect(handle.spec.grid.box)
+    if inside == box and box.size:
+        return handle.read(box, keep=keep)
+    result = np.zeros(box.shape, handle.spec.dtype, order="F")
+    if inside.size:
+        result[inside.relative_to(box.start).slices] = handle.read(inside, keep=keep)
+    return result

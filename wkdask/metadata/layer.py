@@ -226,7 +226,8 @@ class LayerProperties(Document):
                 return found
         there = ", ".join(m.name for m in self.mags) or "none"
         raise MagNotFoundError(
-            f"Layer {self.name!r} has no magnification {mag_name(wanted)}; it has {there}. Open one of those or make it first."
+            f"Layer {self.name!r} has no magnification {mag_name(wanted)}; it has {there}. "
+            f"{'Open one of those or make it' if self.mags else 'Add one'} first."
         )
 
     def with_mag(self, mag: MagProperties) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ Shape = tuple[int, int, int]
 IMAGE_SHARD: Shape = (4096, 4096, 32)
 MAG_SHARD: Shape = (1024, 1024, 1024)
 CHUNK: Shape = (32, 32, 32)
+MOST_VOXELS = 1 << 27
+"""Of a chunk, which is encoded and decoded as a whole in memory, also where the layer is smaller."""
+MOST_CHUNKS = 1 << 24
+"""Of a shard, whose index is held in memory: 16 bytes for each."""
 IMPORTS_BYTES = 96 << 20
 """What a process takes for libraries that a plan's first task loads."""
 KERNELS = {"median": "median", "mode": "mode", "max": "max", "min": "min", "nearest": "nearest", "bilinear": "mean"}
@@ -71,6 +76,15 @@ class Storage:
                 raise InputError(f"The {what} shape {shape} is no cube, but WKW has cubes only. Use such as {max(shape)}.")
         if any(s % c for s, c in zip(shard, chunk, strict=True)):
             raise InputError(f"The shard shape {shard} is no multiple of the chunk shape {chunk}. Make each edge a multiple.")
+        voxels, chunks = math.prod(chunk), math.prod(shard) // math.prod(chunk)
+        if voxels > MOST_VOXELS:
+            raise InputError(
+                f"A chunk of {chunk} has {voxels} voxels, more than {MOST_VOXELS}. Make it smaller, such as 32,32,32."
+            )
+        if chunks > MOST_CHUNKS:
+            raise InputError(
+                f"A shard of {shard} has {chunks} chunks, more than {MOST_CHUNKS}. Use smaller shards, or larger chunks."
+            )
         return chunk, shard
 
     def spec(self, ends: Mapping[str, int], dtype: str, *, first: bool) -> ArraySpec:

@@ -12,6 +12,7 @@ import numpy as np
 
 from wkdask._version import __version__
 from wkdask.errors import InputError
+from wkdask.formats import find_format
 from wkdask.geometry import Mag
 from wkdask.images import ImageStack
 from wkdask.metadata import LayerProperties, VoxelSize, validate_layer_name
@@ -140,6 +141,7 @@ def _layer_name(stack: ImageStack) -> str:
 
 def _layer(stack: ImageStack, name: str, into: Into, storage: Storage) -> LayerProperties:
     """Return the layer that a stack becomes, without magnifications."""
+    find_format(storage.data_format)
     category, dtype = into.category, into.values.target if into.values else stack.dtype
     if category not in ("color", "segmentation"):
         raise InputError(f"There is no category {category!r}. Use color or segmentation.")

@@ -193,6 +193,12 @@ def _own_array(target: Location, properties: Properties, layer: LayerProperties,
             f"Mag {mag} of layer '{layer.name}' lies outside the dataset, at {handle.location}, so it is not made anew from "
             "here. Open the dataset that it belongs to, or make other mags."
         )
+    channels = dict(zip(handle.spec.axes, handle.spec.shape, strict=True)).get("c", 1)
+    if channels != layer.num_channels:
+        raise InputError(
+            f"Mag {mag} of layer '{layer.name}' is {layer.num_channels} of the {channels} channels of {handle.location}, so it "
+            "is not made anew: the others would be lost. Make other mags."
+        )
     return handle
 
 
@@ -267,8 +273,8 @@ def _mirrored(met: Box, level: Level) -> Box:
 
 
 def _reduced(source: MagArray, levels: list[Level]) -> Reduced:
-    first = levels[0]
-    return Reduced(source.handle, source.box, first.factor, first.mode, None, first.large)
+    first, channel = levels[0], source.box.start[source.axes.index("c")] if "c" in source.axes else 0
+    return Reduced(source.handle, source.box, first.factor, first.mode, None, first.large, channel)
 
 
 def _settings(layer: LayerProperties, start: Mag, levels: list[Level], coarser: Coarser) -> dict[str, Any]:

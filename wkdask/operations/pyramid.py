@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 
 from wkdask import kernels
+from wkdask.arrays.mag_array import read_filled
 from wkdask.arrays.opening import layer_ends
 from wkdask.formats import ArrayHandle, find_format
 from wkdask.geometry import Mag
@@ -54,6 +55,8 @@ class Reduced:
         Which tasks of the same plan write it.
     large
         See `Level`.
+    channel
+        The first of the layer's channels, where the finer array holds others too.
     """
 
     array: ArrayHandle
@@ -62,10 +65,12 @@ class Reduced:
     mode: str
     made: Made | None = None
     large: bool | None = None
+    channel: int = 0
 
     def read(self, box: Box) -> Array:
         """Return a box of the coarser level."""
-        fine = read_mirrored(partial(self.array.read, keep=False), box.refined(self.factor), self.box)
+        at = tuple(self.channel if axis == "c" else 0 for axis in self.array.spec.axes)
+        fine = read_mirrored(partial(read_filled, self.array, keep=False), box.refined(self.factor).shifted(at), self.box)
         return kernels.reduce(fine, self.factor, self.mode, axes=self.array.spec.axes, large=self.large)
 
     def bytes_read(self, box: Box) -> int:
