@@ -78,6 +78,7 @@ UM = VoxelSize((0.004, 0.004, 0.035), wk.LengthUnit.MICROMETER)
 # parameter, value, what is looked at, and what it is then (from the stack's voxels, where it depends on them)
 TABLE = [
     ("voxel_size", (1, 2, 3), lambda d: d.voxel_size, (1, 2, 3)),
+    ("voxel_size", "1,2,3", lambda d: d.voxel_size, (1, 2, 3)),
     ("name", "my data", lambda d: d.name, "my data"),
     ("layer_name", "color", lambda d: list(d.layers), ["color"]),
     ("layer_category", "segmentation", lambda d: d.get_layer("em").category, "segmentation"),
@@ -105,6 +106,7 @@ TABLE = [
     ("dtype", "uint16", first_mag, lambda v: v.astype("uint16")),
     ("dtype", np.float32, first_mag, lambda v: v.astype("float32")),
     ("rescale", "50,305", first_mag, lambda v: np.maximum(v, 50) - 50),
+    ("rescale", (50, 305), first_mag, lambda v: np.maximum(v, 50) - 50),
     ("invert", True, first_mag, lambda v: 255 - v),
     ("channel", 0, first_mag, lambda v: v),
     ("timepoint", 0, first_mag, lambda v: v),
@@ -117,6 +119,7 @@ TABLE = [
     ("downsample", True, lambda d: [str(mag) for mag in d.get_layer("em").mags], ["1", "2-2-1", "4-4-1"]),
     ("jobs", 3, first_mag, lambda v: v),
     ("memory_limit", 4 << 30, first_mag, lambda v: v),
+    ("memory_limit", "4GiB", first_mag, lambda v: v),
     ("executor", object(), first_mag, lambda v: v),
 ]
 ELSEWHERE = {"input_path", "output_path", "voxel_size_with_unit", "coarsest_mag", "sampling_mode", "interpolation_mode"}
@@ -381,7 +384,13 @@ WRONG = [
     ({"batch_size": 12}, r"batch size 12 is no multiple of .* 8 slices\. Give one"),
     ({"batch_size": -8}, r"batch size -8 is less than 0\. Give"),
     ({"jobs": -1}, r"jobs -1 is less than 0\. Give"),
-    ({"memory_limit": -1}, r"memory limit -1 is less than 0\. Give"),
+    ({"memory_limit": -1}, r"'?-1'? is no amount of memory\. Write it like"),
+    ({"memory_limit": "much"}, r"'much' is no amount of memory\. Write it like"),
+    ({"rescale": (9, 3)}, r"'9,3' is no way to rescale\. Use"),
+    ({"voxel_size": "4,4"}, r"is not a voxel size\. Give three"),
+    ({"data_format": "Zarr3"}, r"no format 'Zarr3' here; there are wkw, zarr3\. Use one"),
+    ({"chunk_shape": 1024, "shard_shape": 1024}, r"chunk of \(1024, 1024, 1024\) has 1073741824 voxels, more than .*\. Make"),
+    ({"shard_shape": 2**40}, r"shard of .* has .* chunks, more than 16777216\. Use"),
     ({"missing": "guess"}, r"missing is 'guess'; expected one of .*\. Use one"),
     ({"map_filepath_to_layer_name": "files"}, r"mapping is 'files'; expected one of .*\. Use one"),
     ({"rescale": "9,3"}, r"'9,3' is no way to rescale\. Use"),

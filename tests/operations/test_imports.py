@@ -100,7 +100,9 @@ def stacks(tmp_path_factory):
     film = noise(3, 4, 21, 34)
     tifffile.imwrite(folder / "film.tif", film, metadata={"axes": "TZYX"}, photometric="minisblack")
     found["film"] = find_images(folder / "film.tif"), film[..., None]
-    return found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wkdask.operations.source.BAND_VOXELS", 400)  # windows of slices are found in several bands
+        yield found
 
 
 def rescaled(volume: np.ndarray, how: str) -> np.ndarray:

@@ -8,7 +8,8 @@ from wkdask.errors import InputError
 from wkdask.formats import Codec
 from wkdask.geometry import Vec3Int, Vec3IntLike
 from wkdask.metadata import DataFormat, LengthUnit, VoxelSize
-from wkdask.operations import Storage
+from wkdask.operations import Storage, parse_rescale
+from wkdask.operations.values import Rescale
 
 VoxelSizeLike = tuple[float, float, float]
 Shape = tuple[int, int, int]
@@ -61,6 +62,19 @@ def codec_of(compress: bool | Codec) -> Codec | Literal["usual"] | None:
     return "usual" if compress else None
 
 
+def rescale_of(rescale: str | tuple[float, float] | None) -> Rescale | None:
+    """Return how values are rescaled, from a text as on the command line, or the two ends of a window.
+
+    Examples
+    --------
+    >>> rescale_of((0, 4095))
+    Rescale(method='window', low=0.0, high=4095.0)
+    """
+    if rescale is None or isinstance(rescale, str):
+        return parse_rescale(rescale) if rescale else None
+    return parse_rescale(",".join(map(str, rescale)))
+
+
 def storage_of(
     data_format: str | DataFormat,
     chunk_shape: Vec3IntLike | int | None = None,
@@ -89,6 +103,8 @@ def voxel_size_of(nanometer: VoxelSizeLike | None, with_unit: VoxelSize | None) 
         raise InputError("Both voxel_size and voxel_size_with_unit were given. Give one of them.")
     if nanometer is None:
         return with_unit
+    if isinstance(nanometer, str):
+        return VoxelSize.parse(nanometer)
     try:
         return VoxelSize(tuple(nanometer), LengthUnit.NANOMETER)  # type: ignore[arg-type]
     except TypeError:

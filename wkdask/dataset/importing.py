@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from wkdask.dataset.arguments import VoxelSizeLike, codec_of, shape_of, shard_of, voxel_size_of
+from wkdask.dataset.arguments import VoxelSizeLike, codec_of, rescale_of, shape_of, shard_of, voxel_size_of
 from wkdask.dataset.store import DatasetStore
 from wkdask.errors import InputError
 from wkdask.formats import Codec
@@ -23,11 +23,10 @@ from wkdask.operations import (
     SamplingModes,
     Storage,
     Treatment,
-    parse_rescale,
     plan_imports,
     run_plans,
 )
-from wkdask.plan import Plan
+from wkdask.plan import Plan, parse_bytes
 from wkdask.storage import Location
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class ImportVerbs:
         missing: str | None = None,
         z_from_name: str | None = None,
         dtype: Any = None,
-        rescale: str | None = None,
+        rescale: str | tuple[float, float] | None = None,
         invert: bool = False,
         channel: int | None = None,
         timepoint: int | None = None,
@@ -93,7 +92,7 @@ class ImportVerbs:
         sampling_mode: SamplingModes | str = SamplingModes.ANISOTROPIC,
         interpolation_mode: str = "default",
         jobs: int | None = None,
-        memory_limit: int | None = None,
+        memory_limit: int | str | None = None,
         executor: object = None,
     ) -> Self:
         """Convert images into the layers of a new or existing dataset.
@@ -143,14 +142,14 @@ class ImportVerbs:
         missing
             What a gap in the numbering becomes: ``zeros``, ``repeat`` or ``close``; None or ``error`` refuses it.
         dtype, rescale, invert
-            Another dtype; which values become its least and greatest: ``MIN,MAX``, ``percentiles`` or ``per-slice``; whether
-            light becomes dark.
+            Another dtype; which values become its least and greatest: ``(MIN, MAX)``, ``"percentiles"``,
+            ``"percentiles:LOW,HIGH"`` or ``"per-slice"``; whether light becomes dark.
         channel, timepoint, allow_multiple_layers, truncate_rgba_to_rgb
             Which channel or time point alone; whether channels may become layers; whether alpha is left out.
         downsample, coarsest_mag, sampling_mode, interpolation_mode
             Whether, how far and how a pyramid is made, in the same run.
         jobs, memory_limit
-            Threads; default: the number of cores. Bytes; default: 0.6 of what there is.
+            Threads; default: the number of cores. Bytes, or such as ``"4GB"``; default: 0.6 of what there is.
         executor
             Accepted for scripts that give it.
 
@@ -175,7 +174,7 @@ class ImportVerbs:
         """
         options = locals()
         del options["cls"]
-        run_plans(_plans(options, _found(options)), memory_limit=memory_limit)
+        run_plans(_plans(options, _found(options)), memory_limit=_limit(options))
         return cls.open(output_path)
 
     @classmethod
@@ -274,8 +273,14 @@ class ImportVerbs:
         bound = inspect.signature(type(self).from_images).bind(images, self._store.location, **given, **options)
         bound.apply_defaults()
         layers = _found(bound.arguments, merge=True)
-        run_plans(_plans(bound.arguments, layers), memory_limit=bound.arguments["memory_limit"])
+        run_plans(_plans(bound.arguments, layers), memory_limit=_limit(bound.arguments))
         return self.get_layer(layers[0].name)
+
+
+def _limit(options: Mapping[str, Any]) -> int | None:
+    """Return the bytes that an import may take, or None for the default."""
+    given = options["memory_limit"]
+    return None if given is None else parse_bytes(given)
 
 
 def _found(options: Mapping[str, Any], *, merge: bool = False) -> list[FoundLayer]:
@@ -312,7 +317,7 @@ def _plans(options: Mapping[str, Any], layers: Sequence[FoundLayer]) -> list[Pla
         topleft=shape_of(o["topleft"]) or (0, 0, 0),
         mag=Mag(o["mag"]),
         dtype=None if o["dtype"] is None else dtype_name(o["dtype"]),
-        rescale=parse_rescale(o["rescale"]) if o["rescale"] else None,
+        rescale=rescale_of(o["rescale"]),
         invert=o["invert"],
     )
     chunk = shape_of(o["chunk_shape"]) or (32, 32, 32)
@@ -325,7 +330,7 @@ def _plans(options: Mapping[str, Any], layers: Sequence[FoundLayer]) -> list[Pla
         treatment,
         storage=Storage(chunk, shard, codec_of(o["compress"]), str(o["data_format"])),
         sampling=Sampling(o["downsample"], coarsest, SamplingModes.parse(o["sampling_mode"]), o["interpolation_mode"]),
-        running=Running(o["jobs"] or 0, o["memory_limit"] or 0, batch_size=o["batch_size"] or 0),
+        running=Running(o["jobs"] or 0, _limit(o) or 0, batch_size=o["batch_size"] or 0),
     )
 
 
