@@ -180,9 +180,10 @@ def test_tables_of_the_command_line_name_every_option(name: str) -> None:
 def test_tables_of_the_command_line_say_the_defaults(name: str) -> None:
     told = documented(name)
     for option in commands()[name].params:
-        default = getattr(option.default, "value", option.default)
-        if option.param_type_name == "option" and isinstance(default, str | int) and default not in ("", False):
-            usual = option.opts[0] if default is True else default
+        usual = getattr(option.default, "value", option.default)
+        if isinstance(usual, bool):
+            usual = option.opts[0] if usual else "".join(option.secondary_opts)
+        if option.param_type_name == "option" and usual:
             assert f"`{usual}`" in told[option.opts[0]], option.opts
 
 
