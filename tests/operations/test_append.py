@@ -167,7 +167,7 @@ def test_values_are_mapped_as_those_of_the_layer(tmp_path):
 @pytest.mark.parametrize("category", ["color", "segmentation"])
 @pytest.mark.parametrize("wider", [True, False])
 def test_window_and_largest_id_only_grow(tmp_path, category, wider):
-    old, new = noise((9, 9, 5), low=50, high=100), noise((9, 9, 5), low=10 if wider else 60, high=200 if wider else 80)
+    old, new = noise((9, 9, 16), low=50, high=100), noise((9, 9, 5), low=10 if wider else 60, high=200 if wider else 80)
     layer = convert(sections(tmp_path / "a", old), tmp_path / "ds", into=Into("em", category))
     layer.append_images(sections(tmp_path / "b", new))
     found, both = properties(tmp_path / "ds"), np.concatenate([old, new], axis=3)
@@ -303,17 +303,18 @@ def test_arrays_of_other_datasets_are_not_written(tmp_path, layer, more):
     assert stored(tmp_path / "theirs") == before
 
 
-def test_arrays_that_are_not_ours_alone(tmp_path, volume, more):
+@pytest.mark.parametrize("channel", [0, 1])
+def test_arrays_that_are_not_ours_alone(tmp_path, volume, more, channel):
     rgb = noise((20, 17, 5), 3)
     convert(sections(tmp_path / "rgb", rgb), tmp_path / "ds")
 
     def one_channel(found):
         found |= {"numChannels": 1, "elementClass": "uint8"}
         for mag in found["mags"]:
-            mag["channelIndex"] = 1
+            mag["channelIndex"] = channel
 
-    green = edit(tmp_path / "ds", one_channel)
-    refused(green, tmp_path / "ds", InputError, "shows 1 of the 3 channels of its array", more)
+    one = edit(tmp_path / "ds", one_channel)
+    refused(one, tmp_path / "ds", InputError, "shows 1 of the 3 channels of its array", more)
 
 
 def test_foreign_zarr_is_read_but_not_written(tmp_path, layer, more):
@@ -348,9 +349,10 @@ def stop(plan, after):
 
 
 def test_another_call_is_refused_until_the_first_is_done_or_given_up(tmp_path, layer, volume, more):
-    other = sections(tmp_path / "other", 255 - volume, 13, 17)
-    box = layer.bounding_box
-    stop(layer.plan_append_images(more), 3)
+    other = sections(tmp_path / "other", 255 - volume, 13, 15)
+    box, first = layer.bounding_box, layer.plan_append_images(more)
+    stop(first, first.tasks - 2)
+    assert (tmp_path / "ds/em/1/c/0/0/0/2").exists()  # behind all that the other call adds
     before = stored(tmp_path / "ds")
     for words, call in [
         (r"another one: append b to ds/em\. Finish that first", lambda: layer.append_images(other)),
@@ -363,7 +365,7 @@ def test_another_call_is_refused_until_the_first_is_done_or_given_up(tmp_path, l
     assert stored(tmp_path / "ds") == before and layer.bounding_box == box
     layer.append_images(other, allow_overwrite=True)
     convert(
-        sections(tmp_path / "all", np.concatenate([volume[..., :13], 255 - volume[..., 13:17]], axis=3)),
+        sections(tmp_path / "all", np.concatenate([volume[..., :13], 255 - volume[..., 13:15]], axis=3)),
         tmp_path / "whole",
         ["2-2-1"],
         Into("em", topleft=(3, 5, 7)),
@@ -443,6 +445,7 @@ def test_readers_see_the_old_box_until_the_end(tmp_path, volume, more, data_form
 
     def tell(plan, report, receipt):
         target = len(reads) + 2
+        assert layer.bounding_box.size.z == 13  # even when the last task is done, and no magnification before it
         while len(reads) < target and watcher.is_alive():  # it reads between any two tasks
             waited.wait(0.001)
 
