@@ -137,6 +137,15 @@ def test_the_finest_mag_need_not_be_1(tmp_path, finest, mags, old):
     assert_same(tmp_path / "ds", tmp_path / "whole")
 
 
+def test_coarser_units_begin_before_finer_ones(tmp_path):
+    """A unit of mag 4 holds what four units of mag 1 do, of which only the last is read again."""
+    volume = noise((33, 60, 90))
+    convert(sections(tmp_path / "all", volume), tmp_path / "whole", ["2", "4"])
+    layer = convert(sections(tmp_path / "a", volume, 0, 50), tmp_path / "ds", ["2", "4"])
+    layer.plan_append_images(sections(tmp_path / "b", volume, 50), running=Running(1)).run()
+    assert_same(tmp_path / "ds", tmp_path / "whole")
+
+
 @pytest.mark.parametrize("mode", ["median", "max", "nearest"])
 def test_the_kernel_is_the_one_that_is_asked_for(tmp_path, mode):
     volume = noise((20, 17, 24))
