@@ -121,9 +121,11 @@ def check_texts(notebook: Any, first: Array) -> None:
     black = "[int(em.get_mag(mag).read(absolute_offset=(96, 64, 16), size=(32, 32, 8)).max()) for mag in em.mags]"
     assert texts[black] == "[0, 0, 0, 0]"
     assert shown(notebook, "stream")["wkw"].strip() == "True"
-    assert "12 tasks" in shown(notebook, "stream")["print(plan)"]
+    assert "commits em/1" in shown(notebook, "stream")["print(plan)"]
     assert {"plan", "dataset", "em", "coarse", "wkw"} <= set(html)
-    assert "48" in html["em"] and "data:image/png;base64," in html["dataset"]
+    assert "200 x 160 x 44 mag-1 voxels" in html["em"]
+    assert "data:image/png;base64," in html["dataset"]
+    assert "convert slices to dataset/em" in html["plan"]
 
 
 def check_pictures(notebook: Any) -> None:
