@@ -24,6 +24,7 @@ from wkdask.operations import Into, Orientation, Running, Sampling, Storage, Val
 from wkdask.operations.spool import SpooledStack, worth_spooling
 from wkdask.plan import Journal, ThreadPool
 from wkdask.storage import Location, observe
+from wkdask.storage.local import LocalWriter
 
 WKDASK = ".wkdask/jobs/color"
 
@@ -265,13 +266,20 @@ def test_only_planes_that_are_lost_are_decoded_again(tmp_path, decoded, how):
     np.testing.assert_array_equal(voxels(tmp_path / "ds")["color/1"], volume)
 
 
-def test_what_a_killed_run_was_writing_is_deleted(tmp_path):
+def test_what_a_killed_run_was_writing_is_deleted(tmp_path, monkeypatch):
     source = pages(tmp_path / "in", noise((60, 91, 24)))
-    scratch = tmp_path / "scratch"
+    scratch, write, halves = tmp_path / "scratch", LocalWriter.write, set()
+
+    def noted(self, data):
+        halves.update({Path(self._temporary).parent} if self._path.endswith(".raw") else ())
+        return write(self, data)
+
+    monkeypatch.setattr(LocalWriter, "write", noted)
     with small():
         one = plan(source, tmp_path / "ds", running=Running(2, scratch=str(scratch)))
         stop(one, 3)
         left = Path(one.journal.scratch.make_folder().local_path) / ".5.raw.1-2.tmp"
+        assert halves == {left.parent}
         left.write_bytes(b"half of a plane")
         seen = []
         tell = lambda *_: seen.append(left.exists())  # noqa: E731
@@ -282,8 +290,6 @@ def test_what_a_killed_run_was_writing_is_deleted(tmp_path):
 
 def test_a_full_disk_is_said_clearly(tmp_path, monkeypatch):
     source = pages(tmp_path / "in", noise((60, 91, 24)))
-    from wkdask.storage.local import LocalWriter
-
     write, room = LocalWriter.write, [60 * 91 * 5]
 
     def full(self, data):
