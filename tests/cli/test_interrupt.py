@@ -126,7 +126,7 @@ def test_tasks_that_do_not_listen(tmp_path, slices):
     """Where a library does not come back, such as one that reads a dead network drive, the process ends all the same."""
     script = (
         "import sys, time; from wkdask.images import ImageStack\n"
-        f"def read(*_): open({str(tmp_path / 'reads')!r}, 'w'); time.sleep(30)\n"
+        f"def read(*_, **__): open({str(tmp_path / 'reads')!r}, 'w'); time.sleep(30)\n"
         "ImageStack.read = read\n"
         "from wkdask.cli import main; main()"
     )

@@ -170,6 +170,17 @@ def test_bands_are_the_same_voxels(tmp_path, layout, how, data_format):
     np.testing.assert_array_equal(voxels(tmp_path / "ds", "em"), expected)
 
 
+def test_pages_are_decoded_as_often_however_they_lie(tmp_path):
+    """Scratch is worth its cost by the rows of the images, be they y or x."""
+    source = slices(tmp_path / "em", noise(16, 403, 1009), **LAYOUTS["whole"])
+    for running, spools in [(TINY, True), (Running(2, memory_limit=8 << 30), False)]:
+        for swap_xy in (False, True):
+            treatment = Treatment("color", orientation=Orientation(swap_xy=swap_xy))
+            given = {"storage": STORAGES["zarr3"], "sampling": FLAT, "running": running}
+            (plan,) = plan_imports(find_layers(source), Location.of(tmp_path / "ds"), SIZE, treatment, **given)
+            assert ("decode pages" in [stage.name for stage in plan.stages]) is spools, swap_xy
+
+
 @pytest.mark.parametrize("data_format", STORAGES)
 @pytest.mark.parametrize(("mag", "topleft"), [("1", (3, 5, 7)), ("1", (0, 33, 1)), ("2", (6, 10, 2)), ("2-2-1", (34, 2, 5))])
 def test_places(tmp_path, data_format, mag, topleft):
