@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import pickle
 from pathlib import Path
@@ -21,6 +22,7 @@ from wkdask.metadata import VoxelSize
 from wkdask.operations import Orientation, Running, Sampling, Storage, Treatment, parse_rescale, plan_imports, run_plans
 from wkdask.operations.source import FromImages
 from wkdask.operations.values import ValueMap
+from wkdask.plan import unfinished_jobs
 from wkdask.storage import Location, observe
 
 SIZE = VoxelSize((4, 4, 35))
@@ -446,6 +448,33 @@ def test_finished_layers_are_kept(tmp_path, channels, data_format, after):
     assert all_files(target) == all_files(tmp_path / "whole" / "ds")
     with pytest.raises(LayerExistsError, match="em__channel0"):
         imported(source, target, selection=selection, **options)
+
+
+@pytest.mark.parametrize("data_format", STORAGES)
+def test_ended_after_any_change_an_import_goes_on(tmp_path, data_format):
+    """Two layers of one unit each; whatever the last change was, the same call completes both."""
+    volume = noise(2, 2, 9, 12)
+    tifffile.imwrite(tmp_path / "two.tif", volume, metadata={"axes": "ZCYX"}, photometric="minisblack")
+    options = {"storage": STORAGES[data_format], "running": Running(1)}
+    imported(tmp_path / "two.tif", tmp_path / "whole" / "ds", **options)
+    whole, left, k = all_files(tmp_path / "whole" / "ds"), 0, 0
+    while left <= 0:
+        k, left, target = k + 1, k + 1, tmp_path / str(k) / "ds"
+
+        def count(event, url):
+            nonlocal left
+            left -= event in ("publish", "append", "commit", "delete")
+            if left <= 0:
+                raise Killed
+
+        with observe(count), contextlib.suppress(Killed):
+            imported(tmp_path / "two.tif", target, **options)
+        if left <= 0:
+            with contextlib.suppress(LayerExistsError):  # all was done
+                imported(tmp_path / "two.tif", target, **options)
+        assert all_files(target) == whole, k
+        assert not unfinished_jobs(Location.of(target)), k
+    assert k > 20
 
 
 def test_a_layer_of_other_images_is_not_taken_for_a_finished_one(tmp_path, channels):
