@@ -140,6 +140,11 @@ def test_all_parameters_are_tested():
     assert {row[0] for row in TABLE} | ELSEWHERE == set(inspect.signature(wk.Dataset.from_images).parameters)
 
 
+def test_shards_of_chunks_that_are_no_cubes(made):
+    dataset = made(chunk_shape=(4, 8, 16), chunks_per_shard=(8, 2, 1))
+    assert (spec(dataset).chunk, spec(dataset).unit) == ((1, 4, 8, 16), (1, 32, 16, 16))
+
+
 def test_voxel_size_with_unit(made):
     assert made(voxel_size=None, voxel_size_with_unit=UM).voxel_size_with_unit == UM
     with pytest.raises(InputError, match=r"Both voxel_size and voxel_size_with_unit were given\. Give one"):
