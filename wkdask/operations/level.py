@@ -80,6 +80,11 @@ class Level:
         """Return where a task leaves its part of a unit."""
         return journal.parts / self.name.rpartition("/")[2] / ".".join(map(str, index)) / f"{tile}.part"
 
+    def made(self, journal: Journal, record: FileRecord, *, joined: bool) -> bool:
+        """Whether a record is of a unit of this level, or where not ``joined``, of a part of one."""
+        parts = journal.parts / self.name.rpartition("/")[2]
+        return record.path.startswith(path_below(journal.target, self.array.location if joined else parts) + "/")
+
     def is_intact(self, journal: Journal, record: FileRecord) -> bool:
         """Whether a unit's or part's file still has the size, the time and the index that were recorded."""
         place = journal.target / record.path

@@ -164,19 +164,14 @@ class WriteTiles:
 
     def is_intact(self, record: FileRecord) -> bool:
         """Whether a file that a task left is still what the receipt says."""
-        return any(level.is_intact(self.journal, record) for level in self.levels if _is_of(level, self.journal, record))
+        made = (level for level in self.levels if level.made(self.journal, record, joined=level.direct))
+        return any(level.is_intact(self.journal, record) for level in made)
 
     def describe(self) -> str:
         """Return what is read and written."""
         shape = " x ".join(str(min(t, s)) for t, s in zip(self.tile, self.levels[0].box.shape, strict=True))
         names = ", ".join(level.name + ("" if level.direct else " in parts") for level in self.levels)
         return f"tiles of {shape} from {self.source.describe(self.tile)} to {names}"
-
-
-def _is_of(level: Level, journal: Journal, record: FileRecord) -> bool:
-    array = path_below(journal.target, level.array.location) + "/"
-    parts = path_below(journal.target, journal.parts / level.name.rpartition("/")[2]) + "/"
-    return record.path.startswith((array, parts))
 
 
 def _small(region: Box, chunk: Index) -> Iterator[Box]:
@@ -298,8 +293,8 @@ class JoinUnits:
         self.level.part(self.journal, self.level.units.cell(number), 0).parent.delete()
 
     def is_intact(self, record: FileRecord) -> bool:
-        """Whether a unit is still what the receipt says."""
-        return self.level.is_intact(self.journal, record)
+        """Whether a unit is still what the receipt says; what is recorded of other files, such as parts, is not of a join."""
+        return self.level.made(self.journal, record, joined=True) and self.level.is_intact(self.journal, record)
 
     def describe(self) -> str:
         """Return what is joined."""
