@@ -124,6 +124,7 @@ TWINS = [
     ("em", "--topleft 8,2,3 --mag 2-2-1", {"topleft": (8, 2, 3), "mag": "2-2-1"}),
     ("em", "--mag 4", {"mag": 4}),
     ("em", "--jobs 3 --memory-limit 4GB", {"jobs": 3, "memory_limit": 4 * 10**9}),
+    ("em", "--restart", {"restart": True}),
     ("tree", "--max-layers 3", {"max_layers": 3}),
 ]
 # told by the command line alone: how it runs and what it prints, the subject of other tests
@@ -158,7 +159,11 @@ def test_twins_make_the_same_files(cli, files, usually, tmp_path, sources, sourc
     assert sorted(found) == sorted(expected)
     assert found == expected
     if words:
-        neutral = words.startswith(("--batch-size", "--jobs", "--max-layers")) or (source, words) == ("em", "--category auto")
+        practical = words.startswith(("--batch-size", "--jobs", "--restart", "--max-layers"))
+        neutral = practical or (source, words) == ("em", "--category auto")
+            "em",
+            "--category auto",
+        )
         assert (usually(source) == found) is neutral, "an option that changes nothing tests nothing"
 
 

@@ -75,6 +75,7 @@ PRACTICAL = {
     "--z-from-name": r"_(\d+)\.tif$",
     "--layers-by": "enforce_single_layer",
     "--max-layers": "1",
+    "--restart": None,
     "--channel": "0",
     "--timepoint": "0",
     "--compress": None,

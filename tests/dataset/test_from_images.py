@@ -120,6 +120,7 @@ TABLE = [
     ("jobs", 3, first_mag, lambda v: v),
     ("memory_limit", 4 << 30, first_mag, lambda v: v),
     ("memory_limit", "4GiB", first_mag, lambda v: v),
+    ("restart", True, first_mag, lambda v: v),
     ("executor", object(), first_mag, lambda v: v),
 ]
 ELSEWHERE = {"input_path", "output_path", "voxel_size_with_unit", "coarsest_mag", "sampling_mode", "interpolation_mode"}
@@ -341,6 +342,21 @@ def test_categories_of_added_layers_are_guessed(tmp_path, source):
 
 class Killed(BaseException):
     """Nobody catches this."""
+
+
+def test_an_unfinished_conversion_is_given_up(tmp_path, source, volume):
+    def convert(**options):
+        return wk.Dataset.from_images(source, tmp_path / "ds", (4, 4, 35), layer_name="em", jobs=1, **options)
+
+    def kill(event, url):
+        if event == "publish" and "/em/1/c/" in url:
+            raise Killed
+
+    with observe(kill), pytest.raises(Killed):
+        convert()
+    with pytest.raises(PlanRefusedError, match="restart=True"):
+        convert(flip_z=True)
+    np.testing.assert_array_equal(voxels(convert(flip_z=True, restart=True), "em"), volume[::-1])
 
 
 def test_adding_channels(tmp_path, channels):
