@@ -150,7 +150,7 @@ def test_other_settings_on_resume(convert, slices, tmp_path):
     ]:
         said = checked(convert(source, tmp_path / "ds", *options), 3)
         assert words in said
-        assert "--overwrite-existing" in said
+        assert "--restart" in said
 
 
 def test_a_damaged_dataset(cli, convert, slices, tmp_path):
