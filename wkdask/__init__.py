@@ -11,12 +11,15 @@ if TYPE_CHECKING:
     from wkdask.dataset import Dataset, Layer, MagView, SegmentationLayer
     from wkdask.errors import WkdaskError
     from wkdask.geometry import BoundingBox, Mag, NDBoundingBox, Vec3Int
+    from wkdask.images import ConversionLayerMapping, Selection
     from wkdask.metadata import DataFormat, LayerCategoryType, LengthUnit, VoxelSize
-    from wkdask.operations import SamplingModes
+    from wkdask.operations import Coarser, Orientation, Running, Sampling, SamplingModes
     from wkdask.plan import Plan, Report
 
 _HOMES = {
     "BoundingBox": "geometry",
+    "Coarser": "operations",
+    "ConversionLayerMapping": "images",
     "DataFormat": "metadata",
     "Dataset": "dataset",
     "Layer": "dataset",
@@ -25,10 +28,14 @@ _HOMES = {
     "Mag": "geometry",
     "MagView": "dataset",
     "NDBoundingBox": "geometry",
+    "Orientation": "operations",
     "Plan": "plan",
     "Report": "plan",
+    "Running": "operations",
+    "Sampling": "operations",
     "SamplingModes": "operations",
     "SegmentationLayer": "dataset",
+    "Selection": "images",
     "Vec3Int": "geometry",
     "VoxelSize": "metadata",
     "WkdaskError": "errors",
@@ -36,6 +43,8 @@ _HOMES = {
 
 __all__ = [
     "BoundingBox",
+    "Coarser",
+    "ConversionLayerMapping",
     "DataFormat",
     "Dataset",
     "Layer",
@@ -44,10 +53,14 @@ __all__ = [
     "Mag",
     "MagView",
     "NDBoundingBox",
+    "Orientation",
     "Plan",
     "Report",
+    "Running",
+    "Sampling",
     "SamplingModes",
     "SegmentationLayer",
+    "Selection",
     "Vec3Int",
     "VoxelSize",
     "WkdaskError",

@@ -37,7 +37,7 @@ def test_values_dims_and_coordinates() -> None:
     view = array.to_xarray()
     assert view.dims == ("t", "c", "x", "y", "z")
     assert view.name == "color"
-    assert view.attrs == {"voxel_size": [4.0, 4.0, 35.0], "unit": "nanometer", "mag": [2, 2, 1], "name": "color/1"}
+    assert view.attrs == {"voxel_size": [4.0, 4.0, 35.0], "voxel_size_unit": "nanometer", "mag": [2, 2, 1], "name": "color/1"}
     np.testing.assert_array_equal(view.values, array.read(array.box))
     assert view.t.values.tolist() == [1]
     assert "c" not in view.coords

@@ -18,7 +18,7 @@ from wkdask.images import find_images
 from wkdask.images.stack import ImageStack
 from wkdask.operations import Orientation, ValueMap
 from wkdask.operations.append import Behind
-from wkdask.operations.source import FromImages, slice_window
+from wkdask.operations.source import FromImages, _windows, slice_window
 from wkdask.storage import Location
 
 SHAPES = [("TZYX", (2, 3, 13, 9)), ("ZYX", (4, 13, 9)), ("ZYXS", (4, 13, 9, 3))]
@@ -93,11 +93,10 @@ def test_windows_of_slices_are_read_in_bands(monkeypatch, tmp_path):
 
     monkeypatch.setattr(ImageStack, "read", counted)
     monkeypatch.setattr("wkdask.operations.source.BAND_VOXELS", 300)
-    slice_window.cache_clear()
+    _windows.clear()
     for _ in range(2):  # the second time they are known
         assert [slice_window(stack, 0, z) for z in (0, 1)] == [(int(plane.min()), int(plane.max())) for plane in voxels]
     assert heights == [16, 16, 16, 2] * 2  # ten rows, rounded up to strips
-    slice_window.cache_clear()
 
 
 def test_memory_beside_the_voxels(stacks, tmp_path):

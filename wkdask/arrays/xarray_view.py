@@ -53,7 +53,7 @@ def to_xarray(array: MagArray, *, squeeze: bool = False, canonical: bool = False
 
 def attributes(array: MagArray) -> dict[str, Any]:
     """Return what is said of a mag array beside its coordinates."""
-    return {"voxel_size": list(array.voxel_size), "unit": array.unit, "mag": list(array.mag), "name": array.name}
+    return {"voxel_size": list(array.voxel_size), "voxel_size_unit": array.unit, "mag": list(array.mag), "name": array.name}
 
 
 def coordinates(array: MagArray) -> xr.Coordinates:

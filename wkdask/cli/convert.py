@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -89,6 +91,9 @@ def convert(
     topleft: Annotated[str, typer.Option(metavar="X,Y,Z", help="Where the first voxel lies, in mag-1 voxels.")] = "0,0,0",
     mag: Annotated[str, typer.Option(help="The magnification that the images are.")] = "1",
     overwrite_existing: Annotated[bool, typer.Option(help="Delete the dataset at the target first.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Give up an unfinished conversion into the same layer, and begin anew.")
+    ] = False,
     jobs: o.Jobs = None,
     distribution_strategy: o.Strategy = "threads",
     memory_limit: o.MemoryLimit = None,
@@ -125,6 +130,7 @@ def convert(
         dtype=dtype_name(dtype) if dtype else None,
         rescale=parse_rescale(rescale) if rescale else None,
         invert=invert,
+        fresh=overwrite_existing,
     )
     selection = Selection(
         missing=missing.value,
@@ -137,7 +143,7 @@ def convert(
     )
     limit = parse_bytes(memory_limit) if memory_limit else None
     pool = open_pool(distribution_strategy, jobs, limit)
-    running = Running(pool.slots, limit or 0, typed_command(), batch_size or 0, str(scratch) if scratch else "")
+    running = Running(pool.slots, limit or 0, typed_command(), batch_size or 0, str(scratch) if scratch else "", restart)
     place = Location.of(target)
     layers = find_layers(source, selection)
     make = partial(plan_imports, layers, place, size, treatment, storage=storage, sampling=sampling, running=running)
@@ -146,7 +152,7 @@ def convert(
     if overwrite_existing:
         for plan in plans:
             plan.check_memory(limit, pool.slots, pool.processes)
-        check_deletable(place, source)
+        check_deletable(place, (path for layer in layers for path in layer.stack.paths))
         if not dry_run:  # only now, when all that was given is known to be usable
             place.delete()
             plans = make()
@@ -169,7 +175,7 @@ def flips_of(text: str) -> tuple[bool, bool, bool]:
     return ("x" in axes, "y" in axes, "z" in axes)
 
 
-def check_deletable(place: Location, source: Path) -> None:
+def check_deletable(place: Location, images: Iterable[str]) -> None:
     """Refuse to delete anything but a dataset, or our unfinished one, and that while a run works on it or images lie in it."""
     from wkdask.errors import DatasetExistsError, InputError, LockedError
     from wkdask.operations import check_overwritable
@@ -183,8 +189,13 @@ def check_deletable(place: Location, source: Path) -> None:
         raise DatasetExistsError(
             f"{place} is a link to {Path(place.url).resolve()}. Give that folder, or delete the link yourself."
         )
-    if place.is_local and source.resolve().is_relative_to(Path(place.url).resolve()):
-        raise InputError(f"The images lie in {place}, which would be deleted first. Move them, or give another target.")
+    if place.is_local:
+        gone = f"{os.path.realpath(place.url)}{os.sep}"
+        lost = next((path for path in images if os.path.realpath(path).startswith(gone)), None)
+        if lost is not None:
+            raise InputError(
+                f"'{lost}' lies in {place}, which would be deleted first. Move the images, or give another target."
+            )
     owner = current_owner(place / WORK_FOLDER / "run.json")
     if owner and owner.alive:
         raise LockedError(f"{place} is in use by {owner}. Wait for it to end, or stop it.")

@@ -93,6 +93,7 @@ class ImportVerbs:
         interpolation_mode: str = "default",
         jobs: int | None = None,
         memory_limit: int | str | None = None,
+        restart: bool = False,
         executor: object = None,
     ) -> Self:
         """Convert images into the layers of a new or existing dataset.
@@ -150,6 +151,8 @@ class ImportVerbs:
             Whether, how far and how a pyramid is made, in the same run.
         jobs, memory_limit
             Threads; default: the number of cores. Bytes, or such as ``"4GB"``; default: 0.6 of what there is.
+        restart
+            Whether an unfinished conversion into the same layer is given up: what it made of the layer is deleted.
         executor
             Accepted for scripts that give it.
 
@@ -330,7 +333,7 @@ def _plans(options: Mapping[str, Any], layers: Sequence[FoundLayer]) -> list[Pla
         treatment,
         storage=Storage(chunk, shard, codec_of(o["compress"]), str(o["data_format"])),
         sampling=Sampling(o["downsample"], coarsest, SamplingModes.parse(o["sampling_mode"]), o["interpolation_mode"]),
-        running=Running(o["jobs"] or 0, _limit(o) or 0, batch_size=o["batch_size"] or 0),
+        running=Running(o["jobs"] or 0, _limit(o) or 0, batch_size=o["batch_size"] or 0, restart=o["restart"]),
     )
 
 

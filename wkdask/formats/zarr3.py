@@ -153,11 +153,15 @@ class Zarr3Array:
 
     def join(self, index: Sequence[int], parts: Sequence[Location], scratch: Location | None = None) -> Written:
         """Make a unit of its parts, none of which is decoded."""
-        with self.unit_location(index).writer(scratch) as out:
+        place = self.unit_location(index)
+        with place.writer(scratch) as out:
             file = ShardFile(out, math.prod(self.spec.grid.chunks_per_unit))
             for part in parts:
                 file.append_part(part)
-            return file.publish()
+            written = file.publish()
+        if not written.size and place.is_file():
+            place.delete()
+        return written
 
     def write(self, box: Box, block: np.ndarray[Any, Any]) -> None:
         """Write any box; chunks that it only touches are merged, those that it does not touch are copied encoded.

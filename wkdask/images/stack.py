@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from bisect import bisect_right
@@ -277,6 +278,29 @@ class ImageStack:
         if len(x) not in (0, 2):
             raise InputError(f"read was given {len(x)} limits along x; x0 and x1 were expected, or none. Give both.")
         return (x[0], x[1]) if x else (0, self.form.width)
+
+    @cached_property
+    def order_digest(self) -> str:
+        """A digest of which files follow each other along z, and how deep they are."""
+        plan, depths = packed_plan(self.plan), packed_plan(self.depths)
+        return hashlib.sha256(repr((plan, depths)).encode()).hexdigest()[:16]
+
+    @property
+    def paths(self) -> Iterator[str]:
+        """Paths of the files; for members of a zip file, that of the file."""
+        if self.folder.endswith("!"):
+            return iter([self.folder.removesuffix("!")])
+        return (os.path.join(self.folder, name) for name in self.files)
+
+    def stamp(self, z: int) -> tuple[str, int, int, int]:
+        """Return path, size and time of the file that a slice is in, and which of its planes it is; "" for a missing one."""
+        place = bisect_right(self._starts, z) - 1
+        file = self.plan[place]
+        if file < 0:
+            return "", 0, 0, 0
+        path = os.path.join(self.folder, self.files[file])
+        found = status(path)
+        return path, found.st_size, found.st_mtime_ns, z - self._starts[place]
 
     @cached_property
     def _starts(self) -> Sequence[int]:

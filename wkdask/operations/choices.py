@@ -129,13 +129,17 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What a plan may use: threads of one process, bytes of memory, and the command to show to those who find it unfinished."""
+    """What a plan may use: threads of one process, bytes of memory, and the command to show to those who find it unfinished.
+
+    ``restart`` gives up an unfinished conversion into the same layer.
+    """
 
     workers: int = 0
     memory_limit: int = 0
     command: str = ""
     batch_size: int = 0
     scratch: str = ""
+    restart: bool = False
 
     def __post_init__(self) -> None:
         for what, number in (("jobs", self.workers), ("memory limit", self.memory_limit), ("batch size", self.batch_size)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,8 @@ def plan_convert(
     name = validate_layer_name(_layer_name(stack) if into.layer is None else into.layer)
     place = Location.of(target)
     journal = Journal(place, name, running.scratch)
+    if running.restart and (unfinished := journal.document()) is not None:
+        journal = replace(journal, instead_of=str(unfinished.get("fingerprint")))
     layer = _layer(stack, name, into, storage)
     mags = _mags(layer, into.mag, voxel_size, sampling)
     kernel = sampling.kernel(layer.category)
@@ -225,7 +227,7 @@ def _settings(
     return {
         "layer": layer.to_dict(),
         "voxel_size": str(voxel_size),
-        "missing": stack.missing or "refused",
+        **stack_settings(stack),
         "orientation": [*into.orientation.flip, into.orientation.swap_xy],
         "values": repr(into.values) if into.values else "as they are",
         "mags": [level.name.rpartition("/")[2] for level in levels],
@@ -234,6 +236,17 @@ def _settings(
         "kernel": levels[0].mode,
         "wkdask": __version__,
         **codec_settings(levels[0].array.spec.codec),
+    }
+
+
+def stack_settings(stack: ImageStack) -> dict[str, Any]:
+    """Return what a stack shows of its files, and where gaps lie: what names, sizes and times do not tell."""
+    part = stack.part
+    return {
+        "missing": stack.missing or "refused",
+        "channels": [part.first_channel, part.first_channel + part.channels],
+        "times": [part.first_time, part.first_time + part.times],
+        "slices": stack.order_digest,
     }
 
 

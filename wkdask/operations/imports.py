@@ -49,6 +49,8 @@ class Treatment:
         Of the layers; default: that of the images.
     rescale, invert
         What becomes of values; see `wkdask.operations.values.ValueMap`.
+    fresh
+        Whether a dataset that is at the target is to be deleted first, so that it says nothing of the new one.
     """
 
     category: str | None = None
@@ -59,6 +61,7 @@ class Treatment:
     dtype: str | None = None
     rescale: Rescale | None = None
     invert: bool = False
+    fresh: bool = False
 
 
 def plan_imports(
@@ -96,7 +99,7 @@ def plan_imports(
     InputError
         Where the voxel size is not known, or images can not be such layers.
     """
-    size, note = _voxel_size(layers, target, voxel_size, treatment.mag)
+    size, note = _voxel_size(layers, None if treatment.fresh else target / FILE_NAME, voxel_size, treatment.mag)
     storage.shapes(layers[0].stack.shape[::-1], first=True)  # refused before anything is read
     plans = []
     for layer in layers:
@@ -123,13 +126,12 @@ def run_plans(plans: Sequence[Plan], **options: Any) -> list[Report]:
 
 
 def _voxel_size(
-    layers: Sequence[FoundLayer], target: Location, given: VoxelSize | None, mag: Mag
+    layers: Sequence[FoundLayer], document: Location | None, given: VoxelSize | None, mag: Mag
 ) -> tuple[VoxelSize, tuple[str, ...]]:
     """Return the voxel size, and what to say about where it comes from."""
     if given is not None:
         return given, ()
-    document = target / FILE_NAME
-    if document.is_file():
+    if document is not None and document.is_file():
         return Properties.from_json(document.read_bytes(), str(document)).voxel_size, ()
     found = {layer.voxel_size for layer in layers if layer.voxel_size is not None}
     if len(found) != 1:

@@ -81,9 +81,10 @@ class Reduced:
         """Return the tasks that write what is read."""
         return self.made.covering(mirrored_range(box.refined(self.factor), self.box)) if self.made else ()
 
-    def bytes_beside(self, box: Box) -> int:  # noqa: ARG002
-        """Return 0: no memory but that of the voxels."""
-        return 0
+    def bytes_beside(self, box: Box) -> int:
+        """Return the memory of a second copy of what is read, where the ends are mirrored."""
+        odd = any(a % f or b % f for a, b, f in zip(self.box.start, self.box.stop, self.factor, strict=True))
+        return self.bytes_read(box) if odd else 0
 
     @property
     def growth(self) -> str:
@@ -340,6 +341,16 @@ def _stage(source: Source, levels: Sequence[Level], room: Room, journal: Journal
         scaled.append(replace(level, scale=scale))
     reduced = isinstance(source, Reduced)
     growth = [first.array.spec.axes.index(axis) for axis in source.growth]
-    tile, count = chosen or choose_tile(scaled, math.prod(source.factor) if isinstance(source, Reduced) else 1, growth, room)
+    finer = math.prod(source.factor) if isinstance(source, Reduced) else 1
+    tile, count = chosen if chosen and _is_possible(chosen, scaled) else choose_tile(scaled, finer, growth, room)
     own = tuple(level.within(level.scale, tile, first.box) for level in scaled[:count])
     return WriteTiles(source, own, tile, journal, extremes=not reduced)
+
+
+def _is_possible(chosen: Chosen, levels: Sequence[Level]) -> bool:
+    """Whether tiles that a journal remembers can be those of a stage: whole chunks of each level that it writes."""
+    tile, count = chosen
+    if not 1 <= count <= len(levels) or len(tile) != len(levels[0].box.start):
+        return False
+    steps = ([c * s for c, s in zip(level.array.spec.chunk, level.scale, strict=True)] for level in levels[:count])
+    return all(not t % s for step in steps for t, s in zip(tile, step, strict=True))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -97,11 +96,13 @@ class FromImages:
         return box.size * int(np.dtype(self.stack.dtype).itemsize)
 
     def bytes_beside(self, box: Box) -> int:
-        """Memory for decoding pages whose rows can not be decoded alone, and for a second copy where voxels move or change."""
-        copied = any(self.orientation.flip) or self.orientation.swap_xy or self.values is not None
-        itemsize = np.dtype(self.stack.dtype).itemsize
-        band = BAND_VOXELS * self.stack.channels * itemsize if self.values is not None and self.values.per_slice else 0
-        return self.stack.decoded_bytes + (self.bytes_read(box) if copied else 0) + band
+        """Memory for decoding pages whose rows can not be decoded alone, and for further copies where voxels move or change."""
+        moved = any(self.orientation.flip) or self.orientation.swap_xy
+        before = np.dtype(self.stack.dtype).itemsize
+        after = np.dtype(self.values.target).itemsize if self.values else before
+        band = BAND_VOXELS * self.stack.channels * before if self.values is not None and self.values.per_slice else 0
+        copies = (after if moved else 0) + (before if self.values is not None and before == after else 0)
+        return self.stack.decoded_bytes + box.size * copies + band
 
     @property
     def growth(self) -> str:
@@ -119,9 +120,21 @@ class FromImages:
         return f"{pages} page{'s' if pages != 1 else ''}, each decoded {'once' if times <= 1 else f'{times:.3g} times'},"
 
 
-@lru_cache(maxsize=4096)
+MOST_WINDOWS = 1 << 16
+_windows: dict[Hashable, Window] = {}
+
+
 def slice_window(stack: ImageStack, t: int, z: int) -> Window:
-    """Return the least and the greatest value of a whole slice, read in bands."""
+    """Return the least and the greatest value of a whole slice, which is read in bands, once in a process."""
+    key = (*stack.stamp(z), t, stack.part)
+    if key not in _windows:
+        if len(_windows) >= MOST_WINDOWS:
+            _windows.clear()
+        _windows[key] = _read_window(stack, t, z)
+    return _windows[key]
+
+
+def _read_window(stack: ImageStack, t: int, z: int) -> Window:
     _, height, width = stack.shape
     step = -(-max(1, BAND_VOXELS // width) // stack.row_step) * stack.row_step
     low, high = NO_WINDOW

@@ -7,8 +7,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from wkdask.errors import DatasetExistsError, InputError, LayerExistsError, MagExistsError, MetadataError
-from wkdask.formats import find_format
+from wkdask.arrays.opening import read_properties
+from wkdask.errors import (
+    DatasetExistsError,
+    DatasetNotFoundError,
+    InputError,
+    LayerExistsError,
+    MagExistsError,
+    MetadataError,
+    WkdaskError,
+)
+from wkdask.formats import ArrayHandle, find_format
 from wkdask.metadata import (
     FILE_NAME,
     LayerProperties,
@@ -20,6 +29,7 @@ from wkdask.metadata import (
     mag_name,
     ome_attributes,
 )
+from wkdask.operations.existing import UnfinishedMags, places, resolved
 from wkdask.operations.level import Level, path_below
 from wkdask.plan import Journal, Receipt, unfinished_jobs
 from wkdask.storage import WORK_FOLDER, Location, update_document
@@ -65,6 +75,11 @@ class LayerTarget:
     def new_levels(self) -> tuple[Level, ...]:
         """The levels that no reader knows before they are complete."""
         return self.levels
+
+    @property
+    def restart_by(self) -> str:
+        """How users give up an unfinished run of the same kind."""
+        return "--overwrite-existing, in Python allow_overwrite=True"
 
     def check(self) -> None:
         """Refuse a target that is not as the plan needs it."""
@@ -162,6 +177,18 @@ class NewLayer(LayerTarget):
 
     dataset_name: str = ""
 
+    @property
+    def restart_by(self) -> str:
+        """How users give up an unfinished conversion."""
+        return "--restart, in Python restart=True"
+
+    def clear(self) -> None:
+        """Delete what the superseded run has made of the layer: first what lists it."""
+        name = self.journal.key
+        if self.document.is_file():
+            update_document(self.document, lambda old: _without(old, name, str(self.document)))
+        (self.journal.target / name).delete()
+
     def check(self) -> None:
         """Refuse a target that is something else, holds the layer already, or has other voxels."""
         target, name = self.journal.target, self.journal.key
@@ -217,21 +244,47 @@ class MoreMags(LayerTarget):
     def check(self) -> None:
         """Refuse where the layer is gone, or has one of the new magnifications already."""
         target, name = self.journal.target, self.journal.key
-        layer = Properties.from_json(self.document.read_bytes(), str(self.document)).layer(name)
-        superseding = self.journal.superseding
-        if self.journal.document() is not None and not superseding:
+        layer = read_properties(target).layer(name)
+        if self.journal.document() is not None and not self.journal.superseding:
             return
-        there = {mag.mag for mag in layer.mags}
+        there, ours = {mag.mag for mag in layer.mags}, self._superseded
         for mag, level in zip(self.mags, self.levels, strict=True):
             if mag in there and mag not in self.anew:
                 raise MagExistsError(
                     f"Layer '{name}' in {target} has a magnification {mag_name(mag)} already. "
                     "To make it anew, pass allow_overwrite=True, or --overwrite-existing on the command line."
                 )
-            if mag not in there and not superseding and level.array.location.names():
+            if mag not in there and mag not in ours and not self._is_free(level.array):
                 raise DatasetExistsError(
                     f"{level.array.location} exists, but is no magnification of layer '{name}'. Delete that folder first."
                 )
+
+    def clear(self) -> None:
+        """Delete what the superseded run has made of magnifications that nothing lists."""
+        properties = read_properties(self.journal.target)
+        listed = {mag.mag for mag in properties.layer(self.journal.key).mags}
+        in_use = {place for _, place in places(self.journal.target, properties)}
+        for mag in self._superseded - listed:
+            folder = self.journal.target / self.journal.key / mag_name(mag)
+            if resolved(folder) not in in_use:
+                folder.delete()
+
+    def _is_free(self, array: ArrayHandle) -> bool:
+        """Whether a place holds nothing, or just what setting up this very array left there when it was killed."""
+        names, form = array.location.names(), find_format(str(self.properties.data_format))
+        if len(names) != 1 or not form.detect(array.location):
+            return not names
+        end = [n for axis, n in zip(array.spec.axes, array.spec.shape, strict=True) if axis in "xyz"]
+        try:
+            return form.open(array.location, end).with_axes(array.spec.axes).spec == array.spec
+        except WkdaskError:
+            return False
+
+    @property
+    def _superseded(self) -> frozenset[tuple[int, int, int]]:
+        """The magnifications that the superseded run was to make, those aside that were there before it."""
+        found = UnfinishedMags.of(self.journal) if self.journal.superseding else None
+        return frozenset(mag.to_tuple() for mag in found.unlisted) if found else frozenset()
 
     def _units_before(self, level: Level) -> dict[str, Any]:
         place = self._receipts(level.name)
@@ -243,13 +296,28 @@ class MoreMags(LayerTarget):
             return {}
 
     def _listed(self, old: bytes | None, low: float | None, high: float | None) -> tuple[Properties, LayerProperties]:  # noqa: ARG002
-        properties = Properties.from_json(old or b"", str(self.document))
+        document = self._present(old)
+        properties = Properties.from_json(document, str(self.document))
         return properties, properties.layer(self.journal.key)
+
+    def _present(self, old: bytes | None) -> bytes:
+        """Return the dataset's JSON, which an extension of a layer never makes."""
+        if old is None:
+            raise DatasetNotFoundError(
+                f"{self.document} is gone, so {self.journal.key} can not get its magnifications. Put it back, and run the same "
+                "again."
+            )
+        return old
 
     def _with_level(self, old: bytes | None, number: int, low: float | None, high: float | None) -> bytes:
         if self.mags[number] in self.anew:
-            return old or b""
+            return self._present(old)
         return super()._with_level(old, number, low, high)
+
+
+def _without(old: bytes | None, layer: str, where: str) -> bytes:
+    properties = Properties.from_json(old or b"", where)
+    return (properties.without_layer(layer) if layer in properties.layer_names else properties).to_json()
 
 
 def _measured(layer: LayerProperties, low: float | None, high: float | None) -> LayerProperties:

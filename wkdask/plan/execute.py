@@ -41,14 +41,14 @@ def begin(plan: Plan) -> Begun:
     plan.setup.check()
     if plan.journal.superseding:
         plan.setup.clear()
-    resumed = plan.journal.begin(plan.document())
+    resumed = plan.journal.begin(plan.document(), plan.setup.restart_by)
     plan.setup.create()
     if not resumed:
         return Begun({})
     receipts: dict[tuple[int, int], Receipt] = {}
     for receipt in plan.journal.read():
-        if receipt.stage < len(plan.stages):
-            key = receipt.stage, receipt.number
+        key = receipt.stage, receipt.number
+        if 0 <= receipt.stage < len(plan.stages) and 0 <= receipt.number < plan.stages[receipt.stage].count:
             receipts[key] = max(receipt, receipts.get(key, receipt), key=_written_at)
     done, intact = _standing(plan, receipts)
     plan.setup.sweep(frozenset(intact))
@@ -64,17 +64,29 @@ def _written_at(receipt: Receipt) -> int:
     return max((record.mtime_ns for record in receipt.files), default=0)
 
 
-def _standing(plan: Plan, receipts: Mapping[tuple[int, int], Receipt]) -> tuple[list[tuple[int, int]], set[str]]:
-    """Return the tasks whose files are all there, or were used up by such a task, and the paths of the files."""
-    done: list[tuple[int, int]] = []
+def _standing(plan: Plan, receipts: Mapping[tuple[int, int], Receipt]) -> tuple[set[tuple[int, int]], set[str]]:
+    """Return the tasks whose files are all there, or were used up by such a task, and the paths of the files.
+
+    A task that leaves no files stands where all those do that it waited for: what it used up is missed if one must run again.
+    """
+    done: set[tuple[int, int]] = set()
     intact: set[str] = set()
     used: set[str] = set()
-    for key in sorted(receipts, reverse=True):
-        operation = plan.stages[key[0]].operation
-        good = [record for record in receipts[key].files if operation.is_intact(record)]
+
+    def turn(key: tuple[int, int]) -> tuple[int, bool]:
+        """After tasks that use up its files; where it leaves none, after those that it waited for."""
+        if receipts[key].files:
+            return key[0], False
+        waited = (stage for stage, _ in plan.stages[key[0]].operation.dependencies(key[1]))
+        return min(waited, default=key[0]) - 1, True
+
+    for key in sorted(receipts, key=turn, reverse=True):
+        operation, files = plan.stages[key[0]].operation, receipts[key].files
+        good = [record for record in files if operation.is_intact(record)]
         intact.update(record.path for record in good if record.path not in used)
-        if all(record in good or record.path in used for record in receipts[key].files):
-            done.append(key)
+        there = all(record in good or record.path in used for record in files)
+        if there and True:
+            done.add(key)
             used.update(operation.consumes(key[1]))
     return done, intact
 

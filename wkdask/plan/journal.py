@@ -117,15 +117,28 @@ class Journal:
     def layout(self) -> list[tuple[tuple[int, ...], int]]:
         """Return the tiles that a run which is under way began with, and how many levels each reading serves."""
         found = None if self.instead_of else self.document()
-        return [(tuple(row[:-1]), row[-1]) for row in (found or {}).get("layout") or ()]
+        rows = (found or {}).get("layout")
+        if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) > 1 for row in rows):
+            return []
+        if not all(type(n) is int and n > 0 for row in rows for n in row):
+            return []
+        return [(tuple(row[:-1]), row[-1]) for row in rows]
 
     @property
     def superseding(self) -> bool:
         """Whether the job that this one supersedes is still under way."""
-        return bool(self.instead_of) and (self.document() or {}).get("fingerprint") == self.instead_of
+        found = self.document() if self.instead_of else None
+        return found is not None and str(found.get("fingerprint")) == self.instead_of
 
-    def begin(self, document: dict[str, Any]) -> bool:
+    def begin(self, document: dict[str, Any], anew: str) -> bool:
         """Write ``plan.json``, or find that this very job is under way; return whether it was.
+
+        Parameters
+        ----------
+        document
+            The plan.
+        anew
+            How users give up an unfinished run: flag and parameter.
 
         Raises
         ------
@@ -156,8 +169,7 @@ class Journal:
         raise PlanRefusedError(
             f"{self.target} holds an unfinished run for layer '{self.key}' that differs from this one: "
             f"{differences or 'its input files changed, or other library versions wrote it'}. "
-            "Run it with the settings that it began with, or start anew with --overwrite-existing, in Python "
-            "allow_overwrite=True."
+            f"Run it with the settings that it began with, or start anew with {anew}."
         )
 
     def remove(self) -> None:

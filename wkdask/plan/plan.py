@@ -17,6 +17,8 @@ from wkdask.plan.stage import Batch, Milestone, Setup, Stage
 from wkdask.storage import Location
 
 MAX_BATCHES = 20_000
+MAX_TASKS = 50_000_000
+"""More would take hours to be laid out."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,10 @@ class Plan:
 
     def check_memory(self, limit: int | None = None, tasks: int | None = None, processes: int = 1) -> None:
         """Raise `PlanRefusedError` where the tasks do not fit into the memory that they may take."""
+        if self.tasks > MAX_TASKS:
+            raise PlanRefusedError(
+                f"{self.name} has {self.tasks} tasks, at most {MAX_TASKS} can be run in one plan. Use larger shards."
+            )
         limit, tasks = limit or default_limit(), tasks or self.workers
         predicted = self.predicted_bytes(tasks, processes)
         if predicted > limit:

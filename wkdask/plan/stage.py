@@ -120,6 +120,11 @@ class Milestone(Protocol):
 class Setup(Protocol):
     """What must be there before the first task."""
 
+    @property
+    def restart_by(self) -> str:
+        """How users give up an unfinished run of the same kind: flag and parameter."""
+        ...
+
     def check(self) -> None:
         """Raise where the target is not as the plan needs it; write nothing."""
         ...
