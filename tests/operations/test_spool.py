@@ -23,6 +23,8 @@ from wkdask.metadata import VoxelSize
 from wkdask.operations import Into, Orientation, Running, Sampling, Storage, ValueMap, plan_convert
 from wkdask.operations.spool import SpooledStack, worth_spooling
 from wkdask.plan import Journal, ThreadPool
+from wkdask.plan.execute import begin, execute
+from wkdask.plan.stage import Batch
 from wkdask.storage import Location, observe
 from wkdask.storage.local import LocalWriter
 
@@ -264,6 +266,39 @@ def test_only_planes_that_are_lost_are_decoded_again(tmp_path, decoded, how):
     again = {name for name, count in decoded.items() if count > before.get(name, 0) and name in there}
     assert again == {f"s{int(planes[2].stem):04}.png"}
     np.testing.assert_array_equal(voxels(tmp_path / "ds")["color/1"], volume)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("lost", [["1"], ["2-2-1"], ["1", "2-2-1"]])
+def test_units_that_are_lost_after_their_pages_are_made_of_new_pages(tmp_path, decoded, lost, workers):
+    volume = noise((60, 91, 70))
+    source = pages(tmp_path / "in", volume)
+    with small():
+        one = plan(source, tmp_path / "ds")
+        drop = len(one.stages) - 1
+        begin(one)
+        for at, stage in enumerate(one.stages):
+            for number in range(stage.count if at < drop else stage.count - 1):
+                assert execute(one, Batch(at, (number,)))[0].state == "done"
+        left = {int(place.stem) for place in (tmp_path / "ds" / WKDASK / "spool").glob("*.raw")}
+        assert left == set(range(64, 70))
+        units = [
+            next(path for path in sorted((tmp_path / "ds/color" / mag / "c").rglob("*")) if path.is_file()) for mag in lost
+        ]
+        for unit in units:
+            unit.write_bytes(b"")
+        before = dict(decoded)
+        again = plan(source, tmp_path / "ds", running=Running(workers))
+        report = again.run()
+    assert (report.failed, report.skipped) == (0, 0)
+    redone = {name for name, count in decoded.items() if count > before[name]}
+    needed = {f"s{z:04}.png" for z in range(32)}  # those of a unit, which are four runs of slices
+    assert redone == (needed if "1" in lost else set())
+    assert all(count <= 2 for count in decoded.values())
+    np.testing.assert_array_equal(voxels(tmp_path / "ds")["color/1"], volume)
+    plan(source, tmp_path / "whole").run()
+    np.testing.assert_equal(voxels(tmp_path / "ds"), voxels(tmp_path / "whole"))
+    assert not (tmp_path / "ds" / WKDASK).exists()
 
 
 def test_what_a_killed_run_was_writing_is_deleted(tmp_path, monkeypatch):

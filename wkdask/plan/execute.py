@@ -85,7 +85,7 @@ def _standing(plan: Plan, receipts: Mapping[tuple[int, int], Receipt]) -> tuple[
         good = [record for record in files if operation.is_intact(record)]
         intact.update(record.path for record in good if record.path not in used)
         there = all(record in good or record.path in used for record in files)
-        if there and True:
+        if there and (files or done.issuperset(operation.dependencies(key[1]))):
             done.add(key)
             used.update(operation.consumes(key[1]))
     return done, intact
