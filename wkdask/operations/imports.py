@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +25,7 @@ from wkdask.operations.values import Rescale, plan_values
 from wkdask.plan import Plan, Report, unfinished_jobs
 from wkdask.storage import WORK_FOLDER, Location
 
+LOG = logging.getLogger("wkdask")
 LABEL_DTYPES = ("uint64", "int64")
 """Integers that no colour layer may have."""
 LIKELY_LABELS = ("uint32", "int32")
@@ -118,7 +120,12 @@ def plan_imports(
 
 
 def run_plans(plans: Sequence[Plan], **options: Any) -> list[Report]:
-    """Run plans one after the other, after checking all of their targets; ``options`` go to `wkdask.plan.Plan.run`."""
+    """Run plans one after the other, after checking all of their targets; ``options`` go to `wkdask.plan.Plan.run`.
+
+    What users should know, such as where the voxel size comes from, is logged.
+    """
+    for note in dict.fromkeys(note for plan in plans for note in plan.notes):
+        LOG.warning("%s", note)
     for plan in plans:
         plan.setup.check()
         plan.check_memory(options.get("memory_limit"))

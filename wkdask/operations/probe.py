@@ -183,7 +183,7 @@ def with_probed_codec(storage: Storage, category: str, chunks: Callable[[], Iter
     """Return the storage with LZ4 for segmentations in WKW that LZ4HC hardly makes smaller, where no codec was chosen."""
     if storage.codec != "usual" or storage.data_format != "wkw" or category != "segmentation":
         return storage
-    return replace(storage, codec=Codec("lz4", 0)) if prefer_lz4(chunks()) else storage
+    return replace(storage, codec=Codec("lz4")) if prefer_lz4(chunks()) else storage
 
 
 def diagonal(box: Box, shape: Sequence[int], most: int = 8) -> Iterator[Box]:
