@@ -32,7 +32,7 @@ from tests.images.image_files import (
 from wkdask.errors import CorruptImageError, UnsupportedImageDataError
 from wkdask.images import tiff_layout
 from wkdask.images.byte_source import opened
-from wkdask.images.deflate import inflate_part
+from wkdask.images.deflate import DeflateStream
 from wkdask.images.picture import forget_parsed, parsed
 from wkdask.images.tiff_directory import read_directories
 
@@ -381,25 +381,72 @@ def test_only_the_needed_pieces_are_decoded(tmp_path: Path) -> None:
             window_of(picture, path, 0, rows, columns)
 
 
+@pytest.fixture
+def streamed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the buffers that streams fill, for pages of 1 MB and more."""
+    sizes: list[int] = []
+    read_into = DeflateStream.read_into
+    monkeypatch.setattr(tiff_layout, "STREAMED_FROM", 1 << 20)
+    monkeypatch.setattr(DeflateStream, "read_into", lambda self, out: (sizes.append(len(out)), read_into(self, out))[1])
+    return sizes
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_a_strip_is_decoded_no_further_than_wanted(tmp_path: Path, order: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_strip_is_decoded_no_further_than_wanted(tmp_path: Path, order: Any, streamed: list[int]) -> None:
     path, data = tmp_path / "a.tif", np.random.default_rng(0).integers(0, 2**16, (2000, 300), "uint16")
     tifffile.imwrite(path, data, compression="zlib", rowsperstrip=2000, byteorder=order)
-    assert parsed(str(path)).decoded_bytes > data.nbytes
-    monkeypatch.setattr(tiff_layout, "STREAMED_FROM", data.nbytes - 1)
-    picture = parsed(str(path))
-    assert picture.decoded_bytes == 0
+    assert parsed(str(path)).decoded_bytes == 0
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 2 // 3] + bytes(len(content) - len(content) * 2 // 3))
-    asked: list[int] = []
-    monkeypatch.setattr(tiff_layout, "inflate_part", lambda *one: (asked.append(len(one[3])), inflate_part(*one)))
+    picture = parsed(str(path))
     for rows in ((0, 1), (3, 700), (999, 1000)):
         assert np.array_equal(window_of(picture, path, 0, rows, (7, 250))[..., 0], data[slice(*rows), 7:250])
-    assert asked == [(last - first) * 600 for first, last in ((0, 1), (3, 700), (999, 1000))]
-    with pytest.raises(CorruptImageError, match="can not be decoded"):
-        window_of(picture, path, 0, (0, 2000), (0, 300))
-    with pytest.raises(CorruptImageError, match="can not be decoded"):
-        window_of(picture, path, 0, (0, 1999), (0, 300))
+    assert streamed == [(last - first) * 600 for first, last in ((0, 1), (3, 700), (999, 1000))]
+    for rows in ((0, 2000), (0, 1999), (1990, 2000)):
+        with pytest.raises(CorruptImageError, match="can not be decoded"):
+            window_of(picture, path, 0, rows, (0, 300))
+
+
+def test_long_strips_take_the_memory_of_what_is_wanted(
+    tmp_path: Path, streamed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, data = tmp_path / "a.tif", np.random.default_rng(0).integers(0, 200, (3000, 700, 2), "uint8")
+    tifffile.imwrite(path, data, compression="zlib", rowsperstrip=3000, photometric="minisblack", planarconfig="contig")
+    picture = parsed(str(path))
+
+    def check(rows: tuple[int, int], columns: tuple[int, int]) -> list[int]:
+        streamed.clear()
+        assert np.array_equal(window_of(picture, path, 0, rows, columns), data[slice(*rows), slice(*columns)])
+        return list(streamed)
+
+    assert check((1000, 3000), (0, 700)) == [2000 * 1400]
+    assert check((0, 3000), (0, 700)) == []  # whole pages are decoded at once, which is faster
+    for rows in ((0, 3000), (1000, 3000), (0, 1500)):
+        sizes = check(rows, (5, 600))
+        assert sum(sizes) == (rows[1] - rows[0]) * 1400 and max(sizes) <= tiff_layout.BAND
+    monkeypatch.setattr(tiff_layout, "MOST_ENCODED", 1000)
+    assert check((0, 3000), (0, 700)) == [data.nbytes]
+
+
+@pytest.mark.parametrize("change", ["damaged", "missing", "followed by more"])
+def test_checksums_of_long_strips_are_looked_at_where_they_are_reached(
+    tmp_path: Path, streamed: list[int], change: str
+) -> None:
+    path, data = tmp_path / "a.tif", np.random.default_rng(0).integers(0, 256, (1200, 1000), "uint8")
+    stream = zlib.compress(np.append(data, data[-1:], axis=0)) if change == "followed by more" else zlib.compress(data)
+    if change != "followed by more":
+        stream = stream[:-1] + (bytes([stream[-1] ^ 1]) if change == "damaged" else b"")
+    write_by_hand(path, [(256, 1000), (257, 1200), (258, 8), (259, 8), (262, 1)], stream)
+    picture = parsed(str(path))
+    for rows, columns in (((5, 1199), (0, 1000)), ((0, 1199), (3, 9))):
+        assert np.array_equal(window_of(picture, path, 0, rows, columns)[..., 0], data[slice(*rows), slice(*columns)])
+    for rows, columns in (((5, 1200), (0, 1000)), ((0, 1200), (3, 9))):
+        if change == "followed by more":  # as whole pages are read
+            assert np.array_equal(window_of(picture, path, 0, rows, columns)[..., 0], data[slice(*rows), slice(*columns)])
+            continue
+        with pytest.raises(CorruptImageError, match=r"Page 0 of .* can not be decoded: bad deflate data"):
+            window_of(picture, path, 0, rows, columns)
+    assert streamed
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

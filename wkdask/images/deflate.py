@@ -49,47 +49,67 @@ def inflate(data: bytearray, out: memoryview) -> None:
     out[:] = raw[: len(out)]
 
 
-def inflate_part(source: ByteSource, place: tuple[int, int], skip: int, out: memoryview) -> None:
-    """Decompress a part of a zlib stream, holding little more than that part in memory.
-
-    The stream is decoded from its beginning, and no further than to the end of the part, so that its checksum is not
-    looked at.
+class DeflateStream:
+    """A zlib stream of a file, decoded from its beginning as far as it is wanted, in the memory of what is wanted.
 
     Parameters
     ----------
     source
         The file.
-    place
-        Offset and length of the stream in bytes.
-    skip
-        Decoded bytes before the part.
-    out
-        Writable bytes, which the part must fill.
+    offset, size
+        Of the stream, in bytes.
 
-    Raises
-    ------
-    ValueError
-        If the stream is damaged or too short.
+    Examples
+    --------
+    >>> from wkdask.images.byte_source import MemorySource
+    >>> data, out = zlib.compress(b"abcdefgh"), bytearray(3)
+    >>> stream = DeflateStream(MemorySource(data, 0), 0, len(data))
+    >>> stream.skip(2); stream.read_into(memoryview(out)); out
+    bytearray(b'cde')
     """
-    offset, count = place
-    stream, done, ahead = zlib.decompressobj(), 0, 0
-    rest: bytes | bytearray = b""
-    while done < len(out):
-        if not rest and ahead < count:
-            rest = read_bytes(source, offset + ahead, min(PIECE, count - ahead))
-            ahead += len(rest)
-        try:
-            raw = stream.decompress(rest, min(16 * PIECE, skip) if skip else min(16 * PIECE, len(out) - done))
-        except zlib.error as error:
-            raise ValueError(f"bad deflate data ({error})") from error
-        if not raw and (stream.eof or (not stream.unconsumed_tail and ahead == count)):
-            raise ValueError(f"a piece of {len(out)} bytes ends too early, after {done} bytes")
-        rest = stream.unconsumed_tail
-        if skip:
-            skip -= len(raw)
-        else:
+
+    def __init__(self, source: ByteSource, offset: int, size: int) -> None:
+        self._source, self._place, self._end = source, offset, offset + size
+        self._stream = zlib.decompressobj()
+        self._rest: bytes | bytearray = b""
+
+    def skip(self, size: int) -> None:
+        """Pass over decoded bytes; ValueError if the stream is damaged or too short."""
+        while size:
+            size -= len(self._piece(size))
+
+    def read_into(self, out: memoryview) -> None:
+        """Fill a buffer with the next decoded bytes; ValueError if the stream is damaged or too short."""
+        done = 0
+        while done < len(out):
+            raw = self._piece(len(out) - done)
             out[done : done + len(raw)] = raw
             done += len(raw)
+
+    def finish(self) -> None:
+        """Raise ValueError if the checksum is wrong or missing; where more bytes follow, it is not looked at."""
+        if not self._decoded(1) and not self._stream.eof:
+            raise ValueError("bad deflate data (its checksum is missing)")
+
+    def _piece(self, most: int) -> bytes:
+        raw = self._decoded(min(most, 16 * PIECE))
+        if not raw:
+            raise ValueError("a deflate stream ends too early")
+        return raw
+
+    def _decoded(self, most: int) -> bytes:
+        """Return some decoded bytes; none at the end."""
+        raw = b""
+        while not raw and not self._stream.eof and (self._rest or self._place < self._end):
+            if not self._rest:
+                self._rest = read_bytes(self._source, self._place, min(PIECE, self._end - self._place))
+                self._place += len(self._rest)
+            try:
+                raw = self._stream.decompress(self._rest, most)
+            except zlib.error as error:
+                raise ValueError(f"bad deflate data ({error})") from error
+            self._rest = self._stream.unconsumed_tail
+        return raw
 
 
 def _find_libdeflate() -> Callable[..., Any] | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wkdask.images.byte_source import ByteSource, read_bytes, read_into
-from wkdask.images.deflate import inflate, inflate_part
+from wkdask.images.deflate import DeflateStream, inflate
 from wkdask.images.jpeg import refuse_other_size
 from wkdask.images.picture import Form
 
@@ -21,6 +21,8 @@ STREAMED_FROM = 16 << 20
 """Bytes of a strip that is decoded piece by piece; smaller ones are decoded at once, which is faster."""
 BAND = 1 << 20
 """Bytes of whole rows that are read at once for the sake of some columns."""
+MOST_ENCODED = 64 << 20
+"""Bytes of a whole deflated page that are held while it is decoded; one that takes more is decoded piece by piece."""
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -219,11 +221,12 @@ def _read_encoded(picture: TiffPicture, source: ByteSource, page: int, window: W
         height = min(layout.segment[0], layout.form.height - y)
         first, last = max(rows[0], y), min(rows[1], y + height)
         place = int(picture.offsets[page, segment]), int(picture.counts[page, segment])
-        if layout.streamed and place[1] and last < height:
+        whole = straight and last - first == height
+        if layout.streamed and place[1] and not (whole and place[1] <= MOST_ENCODED):
             _read_streamed(layout, source, place, window, out)
             continue
         data = read_bytes(source, *place) if place[1] else None
-        if straight and data is not None and last - first == height:
+        if whole and data is not None:
             target = out[first - rows[0] : last - rows[0]]
             inflate(data, _bytes_of(target))
             if layout.swapped:
@@ -236,13 +239,20 @@ def _read_encoded(picture: TiffPicture, source: ByteSource, page: int, window: W
 def _read_streamed(layout: TiffLayout, source: ByteSource, place: tuple[int, int], window: Window, out: NDArray[Any]) -> None:
     """Decode the only strip of a page no further than to the end of the window, in the memory of the window."""
     (first, last), columns = window
-    whole = columns == (0, layout.form.width)
-    band = out if whole else np.empty((last - first, layout.form.width, layout.form.channels), out.dtype)
-    inflate_part(source, place, first * layout.row_bytes, _bytes_of(band))
+    stream = DeflateStream(source, *place)
+    stream.skip(first * layout.row_bytes)
+    if columns == (0, layout.form.width):
+        stream.read_into(_bytes_of(out))
+    else:
+        step = max(1, BAND // layout.row_bytes)
+        for y in range(0, last - first, step):
+            band = np.empty((min(step, last - first - y), layout.form.width, layout.form.channels), out.dtype)
+            stream.read_into(_bytes_of(band))
+            out[y : y + len(band)] = band[:, columns[0] : columns[1]]
+    if last == layout.form.height:
+        stream.finish()
     if layout.swapped:
-        band.byteswap(inplace=True)
-    if not whole:
-        out[...] = band[:, columns[0] : columns[1]]
+        out.byteswap(inplace=True)
 
 
 def _decoded(picture: TiffPicture, data: bytearray | None, segment: int, rows: int) -> NDArray[Any]:
