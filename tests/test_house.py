@@ -38,6 +38,7 @@ REFERENCE_SIGNATURES = {
     "copy_dataset",
     "download",
     "downsample",
+    "downsample_mag",
     "downsample_mag_list",
     "from_images",
     "plan_from_images",

@@ -11,8 +11,10 @@ from wkdask.dataset.importing import ImportVerbs, PathLike
 from wkdask.dataset.layer import Layer, SegmentationLayer
 from wkdask.dataset.store import DatasetStore
 from wkdask.errors import DatasetExistsError, InputError, LayerExistsError
-from wkdask.geometry import BoundingBox, Vec3Float
+from wkdask.formats import Codec
+from wkdask.geometry import BoundingBox, MagLike, Vec3Float
 from wkdask.metadata import DataFormat, LayerProperties, Properties, VoxelSize
+from wkdask.operations import SamplingModes
 from wkdask.storage import WORK_FOLDER, Location
 
 
@@ -211,6 +213,39 @@ class Dataset(ImportVerbs):
 
         self._store.update(added)
         return self.get_layer(layer_name)
+
+    def downsample(
+        self,
+        sampling_mode: SamplingModes | str = SamplingModes.ANISOTROPIC,
+        coarsest_mag: MagLike | None = None,
+        *,
+        interpolation_mode: str = "default",
+        compress: bool | Codec = True,
+        executor: Any = None,
+    ) -> None:
+        """Make the coarser magnifications of all layers, each from the coarsest that it has; layers without any are left out.
+
+        Stopped or killed at any moment, the same call goes on where it was.
+
+        Parameters
+        ----------
+        sampling_mode, coarsest_mag, interpolation_mode, compress
+            As in `Layer.downsample`.
+        executor
+            Accepted for scripts that give it.
+
+        Examples
+        --------
+        >>> dataset = Dataset.from_images("em/", "memory://downsample", (4, 4, 35), layer_name="color")
+        >>> dataset.downsample(coarsest_mag=4)
+        >>> [str(mag) for mag in dataset.get_layer("color").mags]
+        ['1', '2-2-1', '4-4-1']
+        """
+        del executor
+        self._store.require_writable()
+        for layer in self.layers.values():
+            if layer.mags:
+                layer.downsample(None, coarsest_mag, interpolation_mode, compress, sampling_mode)
 
     def _repr_html_(self) -> str:
         from wkdask.dataset.html import dataset_html

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -13,16 +13,17 @@ import numpy as np
 from wkdask._version import __version__
 from wkdask.arrays import MagArray
 from wkdask.arrays.opening import open_mag_array, read_properties
-from wkdask.errors import InputError, MagExistsError, PlanRefusedError, ReadOnlyError
+from wkdask.errors import InputError, MagExistsError, PlanRefusedError
 from wkdask.formats import ArrayHandle
 from wkdask.geometry import BoundingBox, Mag
-from wkdask.geometry.grid import Box
+from wkdask.geometry.grid import Box, Index
 from wkdask.metadata import LayerProperties, Properties, mag_name
 from wkdask.operations.choices import Running, Sampling, Storage, codec_settings
+from wkdask.operations.existing import UnfinishedMags, open_to_replace, require_chosen, require_dtype
 from wkdask.operations.level import Level
 from wkdask.operations.mag_list import calculate_mags_to_downsample, default_coarsest_mag, sampling_mode_for
 from wkdask.operations.probe import diagonal, with_probed_codec
-from wkdask.operations.pyramid import TILE_BYTES, Reduced, Room, build_levels, build_stages, chosen_tiles
+from wkdask.operations.pyramid import TILE_BYTES, Reduced, Room, build_levels, build_stages, chosen_tiles, mirrored_range
 from wkdask.operations.target import CommitLevel, MoreMags, dumped
 from wkdask.operations.tiles import WriteTiles
 from wkdask.plan import Journal, Plan
@@ -46,6 +47,8 @@ class Coarser:
         Whether those that exist are made anew.
     within
         The box, in mag-1 voxels, under which existing ones are made anew; default: all.
+    chosen
+        What of the storage the user chose, of ``chunk``, ``shard`` and ``codec``: existing mags must have it.
     """
 
     from_mag: Mag | None = None
@@ -53,6 +56,7 @@ class Coarser:
     aligned: tuple[Mag, ...] = ()
     overwrite: bool = False
     within: BoundingBox | None = None
+    chosen: frozenset[str] = frozenset()
 
 
 def plan_downsample(
@@ -92,21 +96,30 @@ def plan_downsample(
         Where there is nothing to start from.
     MagExistsError
         Where a magnification exists and is not to be made anew.
+    InputError, ReadOnlyError
+        Where one can not be made anew, or not as chosen.
+    PlanRefusedError
+        Where an earlier run was stopped, and this one would leave mags of it as they are.
     """
     journal = Journal(target, layer_name, running.scratch)
     plan = _plan(journal, coarser, storage, sampling, running)
-    unfinished = journal.document()
-    if unfinished is None or unfinished.get("fingerprint") == plan.fingerprint or not plan.stages:
+    unfinished, began = journal.document() or {}, UnfinishedMags.of(journal)
+    if began is None or unfinished.get("fingerprint") == plan.fingerprint:
         return plan
-    began = _began(journal)
-    if coarser.within is not None and began:
-        raise PlanRefusedError(
-            f"An earlier run that makes mags {', '.join(began['mags'])} of layer '{layer_name}' was stopped, and is not this "
-            "one, or the finest voxels have changed since. Run that again, or make all mags anew with redownsample()."
-        )
-    if coarser.overwrite and began and set(began["anew"]) <= set(plan.settings["mags"]):
-        return _plan(replace(journal, instead_of=unfinished["fingerprint"]), coarser, storage, sampling, running)
-    return plan
+    if coarser.overwrite and coarser.within is None:
+        instead = replace(journal, instead_of=str(unfinished.get("fingerprint") or ""))
+        plan = _plan(instead, coarser, storage, sampling, running)
+        listed = {Mag(mag.mag) for mag in read_properties(target).layer(layer_name).mags}
+        if began.mags & listed <= {Mag(name) for name in plan.settings["mags"]}:
+            return plan
+    elif coarser.within is None and (plan.stages or not began.anew):
+        return plan  # which is refused when it begins, as another one
+    names = ", ".join(str(mag) for mag in sorted(began.mags, key=lambda mag: mag.sort_key))
+    raise PlanRefusedError(
+        f"An earlier run that makes mags {names} of layer '{layer_name}' was stopped, and is not this one, or the finest "
+        "voxels have changed since; this one would leave some of those as they are. Run that again, or make all mags anew with "
+        "redownsample()."
+    )
 
 
 def _plan(journal: Journal, coarser: Coarser, storage: Storage | None, sampling: Sampling, running: Running) -> Plan:
@@ -114,10 +127,11 @@ def _plan(journal: Journal, coarser: Coarser, storage: Storage | None, sampling:
     target, layer_name = journal.target, journal.key
     properties = read_properties(target)
     layer = properties.layer(layer_name)
-    began = {} if journal.instead_of else _began(journal)
-    under_way = frozenset(map(Mag, began.get("mags", ()))) - frozenset(map(Mag, began.get("anew", ())))
-    start = _start(layer, coarser, under_way)
+    began = UnfinishedMags.of(journal)
+    under_way = began.unlisted if began and not journal.instead_of else frozenset()
+    start = _start(layer, coarser, under_way, began.start if began and journal.instead_of else None)
     source = open_mag_array(target, properties, layer, start.to_tuple())
+    require_dtype(source, layer)
     coarser = _clipped(layer, coarser)
     mags = _mags(layer, start, properties, coarser, sampling)
     there = {Mag(mag.mag) for mag in layer.mags} - under_way
@@ -128,26 +142,24 @@ def _plan(journal: Journal, coarser: Coarser, storage: Storage | None, sampling:
             "--overwrite-existing on the command line."
         )
     storage = storage or Storage(data_format=str(layer.data_format))
+    arrays = {mag: open_to_replace(target, properties, layer, mag) for mag in anew}
+    for mag, array in arrays.items():
+        require_chosen(array, f"{layer_name}/{mag.to_layer_name()}", storage, coarser.chosen)
     storage = with_probed_codec(storage, layer.category, partial(_chunks, source, storage.chunk))
-    levels = build_levels(layer, target / layer_name, mags, start, storage, sampling.kernel(layer.category))
-    arrays = {mag: _own_array(target, properties, layer, mag) for mag in anew}
-    levels = [
-        replace(level, array=arrays.get(mag, level.array), replaces=mag in arrays)
-        for level, mag in zip(levels, mags, strict=True)
-    ]
+    levels = _levels(target, layer, [start, *mags], arrays, storage, sampling)
     if coarser.within is not None:
         levels = under(levels, mags, coarser.within)
     room = Room(running.threads, min(TILE_BYTES, running.tile_bytes), fused=coarser.within is None)
     stages, last = build_stages(_reduced(source, levels), levels, room, journal, journal.layout()) if levels else ([], [])
     written = tuple(level for s in stages if isinstance(s.operation, WriteTiles) for level in s.operation.levels)
-    again = frozenset(mag.to_tuple() for mag in anew)
     triples = tuple(mag.to_tuple() for mag in mags)
+    again = frozenset(mag.to_tuple() for mag in anew)
     setup = MoreMags(journal, properties.voxel_size, dumped(layer), written, triples, again)
     return Plan(
         name=f"downsample {target.name}/{layer_name} from mag {start}",
         journal=journal,
         settings=_settings(layer, start, levels, coarser) | {"anew": [mag_name(mag.to_tuple()) for mag in anew]},
-        identity=array_identity(source.handle),
+        identity=_identity(source, levels, coarser),
         stages=tuple(stages),
         milestones=tuple(CommitLevel(setup, number, stage) for number, stage in enumerate(last)),
         setup=setup,
@@ -157,18 +169,27 @@ def _plan(journal: Journal, coarser: Coarser, storage: Storage | None, sampling:
     )
 
 
+def _levels(
+    target: Location,
+    layer: LayerProperties,
+    chain: list[Mag],
+    arrays: Mapping[Mag, ArrayHandle],
+    storage: Storage,
+    sampling: Sampling,
+) -> list[Level]:
+    """Return all mags of a chain but the first, in the arrays that they have already, or in new ones."""
+    kernel = replace(sampling, interpolation=str(sampling.interpolation).lower()).kernel(layer.category)
+    levels = build_levels(layer, target / layer.name, chain[1:], chain[0], storage, kernel)
+    return [
+        replace(level, array=arrays.get(mag, level.array), replaces=mag in arrays)
+        for level, mag in zip(levels, chain[1:], strict=True)
+    ]
+
+
 def _chunks(source: MagArray, chunk: tuple[int, int, int]) -> Iterator[np.ndarray[Any, Any]]:
     """Yield some chunks along the diagonal of a magnification."""
     edges = dict(zip("xyz", chunk, strict=True))
     return (source.read(box) for box in diagonal(source.box, [edges.get(axis, 1) for axis in source.axes]))
-
-
-def _began(journal: Journal) -> dict[str, list[str]]:
-    """Return which mags an unfinished run of this kind makes (some may be listed already), and which of them anew."""
-    settings = (journal.document() or {}).get("settings")
-    if not isinstance(settings, dict) or "from" not in settings:
-        return {}
-    return {key: [str(name) for name in settings.get(key) or ()] for key in ("mags", "anew")}
 
 
 def _clipped(layer: LayerProperties, coarser: Coarser) -> Coarser:
@@ -185,28 +206,13 @@ def _clipped(layer: LayerProperties, coarser: Coarser) -> Coarser:
     return replace(coarser, within=met)
 
 
-def _own_array(target: Location, properties: Properties, layer: LayerProperties, mag: Mag) -> ArrayHandle:
-    """Return the array of a mag that is to be made anew; those of other datasets are theirs."""
-    handle = open_mag_array(target, properties, layer, mag.to_tuple()).handle
-    if not handle.location.url.startswith(f"{target.url}/"):
-        raise ReadOnlyError(
-            f"Mag {mag} of layer '{layer.name}' lies outside the dataset, at {handle.location}, so it is not made anew from "
-            "here. Open the dataset that it belongs to, or make other mags."
-        )
-    channels = dict(zip(handle.spec.axes, handle.spec.shape, strict=True)).get("c", 1)
-    if channels != layer.num_channels:
-        raise InputError(
-            f"Mag {mag} of layer '{layer.name}' is {layer.num_channels} of the {channels} channels of {handle.location}, so it "
-            "is not made anew: the others would be lost. Make other mags."
-        )
-    return handle
-
-
-def _start(layer: LayerProperties, coarser: Coarser, under_way: frozenset[Mag]) -> Mag:
-    """Return the mag to start from: the one asked for, or the coarsest that no unfinished run has made."""
+def _start(layer: LayerProperties, coarser: Coarser, under_way: frozenset[Mag], before: Mag | None) -> Mag:
+    """Return the mag to start from: as asked for, that of the superseded run, or the coarsest that no unfinished run makes."""
     if coarser.from_mag is not None:
         return Mag(layer.mag(coarser.from_mag.to_tuple()).mag)
     there = sorted((Mag(mag.mag) for mag in layer.mags), key=lambda mag: mag.sort_key)
+    if before in there:
+        return before
     usable = [mag for mag in there if mag not in under_way]
     if not usable:
         layer.mag((1, 1, 1))  # says which there are
@@ -293,13 +299,32 @@ def _settings(layer: LayerProperties, start: Mag, levels: list[Level], coarser: 
     }
 
 
-def array_identity(array: ArrayHandle) -> str:
-    """Return a digest of the units of an array, their sizes and times, to notice a change of the input."""
+def _identity(source: MagArray, levels: list[Level], coarser: Coarser) -> str:
+    """Return a digest of what is read of the source, which is little where only a box is made anew."""
+    if not levels:
+        return ""
+    if coarser.within is None:
+        return array_identity(source.handle)
+    channel = tuple(a if axis == "c" else 0 for axis, a in zip(source.axes, source.box.start, strict=True))
+    fine = mirrored_range(levels[0].box.refined(levels[0].factor).shifted(channel), source.box)
+    return array_identity(source.handle, fine.intersect(source.handle.spec.grid.box))
+
+
+def array_identity(array: ArrayHandle, box: Box | None = None) -> str:
+    """Return a digest of the units of an array, or of those that a box meets, to notice a change of the input.
+
+    It is made of their sizes and times, so that each unit is looked at once and none is read.
+    """
     digest = hashlib.sha256()
-    for index in sorted(array.written_units()):
+    for index in sorted(array.written_units()) if box is None else _units(array, box):
         stat = array.unit_location(index).stat()
         digest.update(repr((index, stat and (stat.size, stat.mtime_ns))).encode())
     return digest.hexdigest()
+
+
+def _units(array: ArrayHandle, box: Box) -> Iterator[Index]:
+    units = array.spec.grid.units(box)
+    return (units.cell(number) for number in units.covering(box))
 
 
 def set_up(plan: Plan) -> None:

@@ -15,6 +15,7 @@ from wkdask.errors import (
     LayerExistsError,
     MagExistsError,
     MetadataError,
+    PlanRefusedError,
     WkdaskError,
 )
 from wkdask.formats import ArrayHandle, find_format
@@ -247,6 +248,7 @@ class MoreMags(LayerTarget):
         layer = read_properties(target).layer(name)
         if self.journal.document() is not None and not self.journal.superseding:
             return
+        self._require_box(layer)
         there, ours = {mag.mag for mag in layer.mags}, self._superseded
         for mag, level in zip(self.mags, self.levels, strict=True):
             if mag in there and mag not in self.anew:
@@ -258,6 +260,15 @@ class MoreMags(LayerTarget):
                 raise DatasetExistsError(
                     f"{level.array.location} exists, but is no magnification of layer '{name}'. Delete that folder first."
                 )
+
+    def _require_box(self, layer: LayerProperties) -> None:
+        """Refuse where the layer's box is another one since the plan was made, as its tasks are those of that box."""
+        planned, found = self.properties.bounding_box, layer.bounding_box
+        if found != planned:
+            raise PlanRefusedError(
+                f"Layer '{layer.name}' in {self.journal.target} has the box {found.top_left}, {found.size}; when this plan was "
+                f"made, it was {planned.top_left}, {planned.size}. Make the plan anew."
+            )
 
     def clear(self) -> None:
         """Delete what the superseded run has made of magnifications that nothing lists."""
