@@ -11,6 +11,7 @@ from wkdask.errors import InputError
 from wkdask.formats import ArraySpec
 from wkdask.geometry import BoundingBox, Mag, NDBoundingBox, Vec3Float, Vec3Int, Vec3IntLike
 from wkdask.geometry.grid import Box
+from wkdask.metadata import LayerProperties
 from wkdask.plan import format_bytes
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class MagView:
 
     def __init__(self, layer: Layer, mag: Mag) -> None:
         self._layer, self._mag = layer, mag
-        self._opened: tuple[BoundingBox, MagArray] | None = None
+        self._opened: tuple[LayerProperties, MagArray] | None = None
 
     @property
     def layer(self) -> Layer:
@@ -54,10 +55,10 @@ class MagView:
 
     @property
     def array(self) -> MagArray:
-        """The array behind it, opened on first use, and again when the layer's box has changed."""
-        box = self._layer.bounding_box
-        if self._opened is None or self._opened[0] != box:
-            self._opened = box, self._layer.open_array(self._mag)
+        """The array behind it, opened on first use, and again when the dataset's JSON has changed."""
+        properties = self._layer.properties
+        if self._opened is None or not (self._opened[0] is properties or self._opened[0] == properties):
+            self._opened = properties, self._layer.open_array(self._mag)
         return self._opened[1]
 
     def require_writable(self) -> None:
@@ -167,14 +168,15 @@ class MagView:
 
     def _stored(self, box: BoundingBox) -> Box:
         """Return a mag-1 box in voxels of the stored array, all of its other axes included."""
-        start, stop = list(self.array.box.start), list(self.array.box.stop)
+        array = self.array
+        start, stop = list(array.box.start), list(array.box.stop)
         for axis, a, b, m in zip("xyz", box.topleft, box.bottomright, self._mag.to_tuple(), strict=True):
             if a % m or b % m:
                 raise InputError(
                     f"The box from {tuple(box.topleft)} to {tuple(box.bottomright)} has no whole voxels of mag {self.name} "
                     f"along {axis}. Use multiples of {m}, or align it: box.align_with_mag(mag, ceil=True)."
                 )
-            i = self.array.axes.index(axis)
+            i = array.axes.index(axis)
             start[i], stop[i] = a // m, b // m
         return Box(tuple(start), tuple(stop))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -114,7 +114,7 @@ class WkwArray:
     @property
     def header(self) -> Header:
         """What ``header.wkw`` says."""
-        return Header.of(replace(self.spec, axes=tuple("cxyz")))
+        return _header_of(self.spec)
 
     @property
     def scratch(self) -> Location:
@@ -212,3 +212,8 @@ class WkwArray:
                     if UNIT.fullmatch(f"{z}/{y}/x0.wkw"):
                         names = (self.location / z / y).names()
                         yield from filter(None, (self.unit_of(f"{z}/{y}/{x}") for x in names))
+
+
+@lru_cache(maxsize=256)
+def _header_of(spec: ArraySpec) -> Header:
+    return Header.of(replace(spec, axes=tuple("cxyz")))
