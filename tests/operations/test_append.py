@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -19,13 +20,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wkdask as wk
-from wkdask.errors import InputError, LayerNotFoundError, LockedError, MagNotFoundError, PlanRefusedError, ReadOnlyError
+from wkdask.errors import (
+    DatasetNotFoundError,
+    InputError,
+    LayerNotFoundError,
+    LockedError,
+    MagNotFoundError,
+    PlanRefusedError,
+    ReadOnlyError,
+)
+from wkdask.formats import ArraySpec, Zarr3
+from wkdask.geometry.grid import Box
 from wkdask.images import Selection, find_images
 from wkdask.metadata import VoxelSize
 from wkdask.operations import Coarser, Into, Orientation, Running, Sampling, Storage, ValueMap, plan_convert
-from wkdask.plan import ThreadPool
+from wkdask.operations.append import Behind
+from wkdask.operations.level import Level
+from wkdask.operations.source import FromImages
+from wkdask.operations.tiles import WriteTiles
+from wkdask.plan import Journal, ThreadPool
 from wkdask.plan.execute import lease
-from wkdask.storage import observe
+from wkdask.storage import Location, observe
 
 HERE = Path(__file__).parent
 SMALL = Storage((8, 8, 8), (16, 16, 16))
@@ -347,10 +362,10 @@ class Stop(BaseException):
 
 
 def stop(plan, after):
-    """Run a plan until so many tasks are done."""
+    """Run a plan until so many tasks are done, at most until all are, but nothing is in the box yet."""
 
     def tell(plan, report, receipt):
-        if report.done >= after:
+        if report.done >= min(after, plan.tasks):
             raise Stop
 
     with pytest.raises(Stop):
@@ -407,6 +422,157 @@ def test_sections_in_the_box_are_never_given_up(tmp_path, layer, more, volume):
     np.testing.assert_array_equal(layer.get_mag(1).read(), volume)
     layer.append_images(other)
     assert layer.bounding_box.size.z == 34
+
+
+def test_a_plan_is_of_the_box_that_it_was_made_for(tmp_path, layer, more, volume):
+    other = sections(tmp_path / "other", 255 - volume, 13, 20)
+    first, second, same = (layer.plan_append_images(images) for images in (more, other, more))
+    coarser = layer.plan_downsample(Coarser(mags=(wk.Mag("4-4-1"),)))
+    anew = layer.plan_downsample(Coarser(wk.Mag(1), (wk.Mag("2-2-1"),), (), True))
+    first.run()
+    before = stored(tmp_path / "ds")
+    for stale in (second, same, coarser, anew):
+        with pytest.raises(PlanRefusedError, match=r"box \(3, 5, 7\), \(20, 17, 30\); when this plan .* \(20, 17, 13\)\. Make"):
+            stale.run()
+    with pytest.raises(PlanRefusedError, match="Make the plan anew"):
+        second.compute()
+    assert stored(tmp_path / "ds") == before and not (tmp_path / "ds/.wkdask/jobs/em").exists()
+    np.testing.assert_array_equal(layer.get_mag(1).read(), volume)
+
+
+def test_a_box_that_others_extend_meanwhile_stays(tmp_path, layer, more, volume):
+    plan = layer.plan_append_images(more)
+
+    def tell(plan, report, receipt):
+        if report.done == 2:
+            layer.bounding_box = wk.BoundingBox((1, 5, 7), (30, 18, 14))
+
+    plan.run(progress=tell, pool=ThreadPool(1))
+    assert layer.bounding_box == wk.BoundingBox((1, 5, 7), (30, 18, 30))
+    layer.bounding_box = wk.BoundingBox((3, 5, 7), (20, 17, 30))
+    np.testing.assert_array_equal(layer.get_mag(1).read(), volume)
+
+
+@pytest.mark.parametrize("after", [0, 3, 10**6])
+def test_a_deleted_json_does_not_come_back_empty(tmp_path, layer, more, after):
+    plan, document = layer.plan_append_images(more), tmp_path / "ds/datasource-properties.json"
+    content = document.read_bytes()
+
+    def tell(plan, report, receipt):
+        if report.done >= min(after, plan.tasks):
+            document.unlink(missing_ok=True)
+
+    with pytest.raises(DatasetNotFoundError, match=r"datasource-properties\.json is gone"):
+        plan.run(progress=tell, pool=ThreadPool(1))
+    assert not document.exists()
+    with pytest.raises(DatasetNotFoundError, match=r"datasource-properties\.json is missing"):
+        plan.run()
+    document.write_bytes(content)
+    report = layer.plan_append_images(more).run()
+    assert report.kept and report.kept + report.done == plan.tasks
+
+
+@settings(max_examples=20)
+@given(
+    box=st.tuples(*[st.tuples(st.integers(0, 18), st.integers(1, 22))] * 2, st.tuples(st.integers(0, 12), st.integers(1, 18))),
+    depth=st.integers(1, 20),
+    kind=st.sampled_from(["zarr3", "zarr3-raw", "zarr3-flat", "wkw", "wkw-raw"]),
+    tile_bytes=st.sampled_from([1, 1 << 26]),
+    channels=st.sampled_from([1, 3]),
+    given_up=st.none() | st.tuples(st.integers(1, 20), st.integers(1, 12)),
+    mags=st.sampled_from([(), ("2-2-1",)]),
+)
+def test_what_lies_beyond_the_box_stays(box, depth, kind, tile_bytes, channels, given_up, mags):
+    """Of the finest magnification nothing but the sections' own voxels changes, nor when they take the place of others."""
+    data_format, _, more = kind.partition("-")
+    codec = {"codec": None} if more == "raw" else {}
+    storage = Storage((8, 8, 8), (32, 16, 8) if more == "flat" else (16, 16, 16), data_format=data_format, **codec)
+    ends = [(a, a + n) for a, n in box]
+    inside = (slice(None), *(slice(a, b) for a, b in ends[:2]))
+    at = ends[2][1]
+    volume = noise((40, 40, 50), channels)
+    new = noise((box[0][1], box[1][1], depth), channels, seed=1)
+    with tempfile.TemporaryDirectory() as place, mock.patch("wkdask.operations.convert.TILE_BYTES", tile_bytes):
+        folder = Path(place)
+        layer = convert(sections(folder / "0", volume), folder / "ds", mags, storage=storage)
+        layer.bounding_box = wk.BoundingBox(tuple(a for a, _ in box), tuple(n for _, n in box))
+        lost = 0
+        if given_up:
+            lost, after = given_up
+            plan = layer.plan_append_images(sections(folder / "1", noise((*new.shape[1:3], lost), channels, seed=2)))
+            stop(plan, min(after, plan.tasks))
+        layer.append_images(sections(folder / "2", new), allow_overwrite=True)
+        assert layer.bounding_box.size.z == box[2][1] + depth
+        layer.bounding_box = wk.BoundingBox((0, 0, 0), (40, 40, 50))
+        found = layer.get_mag(1).read()
+    expected = volume.copy()
+    expected[(*inside, slice(at, at + depth))] = new[..., : 50 - at]
+    behind = (*inside, slice(at + depth, max(at + depth, at + lost)))
+    undone = found[behind]
+    assert ((undone == 0) | (undone == expected[behind])).all()  # what a run that was given up had not reached is as it was
+    expected[behind] = undone
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_what_was_given_up_does_not_come_back(tmp_path, layer, volume):
+    """Sections of a run that was given up, behind those that took their place, are zero when the box reaches there."""
+    stop(layer.plan_append_images(sections(tmp_path / "b", volume, 13), running=Running(1)), 10**6)
+    layer.append_images(sections(tmp_path / "c", volume, 13, 15), allow_overwrite=True)
+    layer.bounding_box = wk.BoundingBox((3, 5, 7), (20, 17, 30))
+    for mag, depth in ((1, 15), ("2-2-1", 15)):
+        found = layer.get_mag(mag).read()
+        assert found[..., :depth].any(axis=(0, 1, 2)).all() and not found[..., depth:].any()
+    assert {name for name in stored(tmp_path / "ds") if "/c/" in name} == {
+        f"em/{mag}/c/0/{x}/{y}/{z}"
+        for mag, width in (("1", 2), ("2-2-1", 1))
+        for x in range(width)
+        for y in range(width)
+        for z in (0, 1)
+    }
+
+
+def test_other_voxels_of_the_same_files_are_another_run(tmp_path, layer):
+    film = tmp_path / "two.ome.tif"
+    tifffile.imwrite(film, noise((2, 3, 17, 20))[0].transpose(1, 0, 2, 3), metadata={"axes": "ZCYX"})
+    first = layer.plan_append_images(film, selection=Selection(channel=0))
+    other = layer.plan_append_images(film, selection=Selection(channel=1))
+    assert first.fingerprint != other.fingerprint
+    stop(first, 2)
+    with pytest.raises(PlanRefusedError, match=r"channels was \[0, 1\], now \[1, 2\]"):
+        layer.append_images(film, selection=Selection(channel=1))
+    layer.append_images(film, selection=Selection(channel=0))
+
+
+def test_gaps_elsewhere_are_another_run(tmp_path, layer, more):
+    for number, (first, second) in enumerate([(0, 0), (1, 2), (3, 3)]):
+        (more / f"s{13 + number:04}.tif").rename(tmp_path / f"a{first}b{second}.tif")
+    plans = [
+        layer.plan_append_images(str(tmp_path / "a*.tif"), selection=Selection(missing="zeros", z_from_name=pattern))
+        for pattern in (r"a(\d)", r"b(\d)", r"b(\d)")
+    ]
+    assert plans[0].identity == plans[1].identity and plans[1].fingerprint == plans[2].fingerprint
+    assert plans[0].fingerprint != plans[1].fingerprint
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint64"])
+@pytest.mark.parametrize("old", [0, 1, 16, 31])
+def test_memory_of_reading_behind_an_array(tmp_path, dtype, old):
+    images = find_images(sections(tmp_path / "b", noise((512, 256, 32))))
+    array = Zarr3().at(
+        Location(str(tmp_path / "1")), ArraySpec((1, 512, 256, 64), dtype, tuple("cxyz"), (1, 32, 32, 32), (1, 512, 256, 32))
+    )
+    array = Zarr3().create(array.location, array.spec)
+    source = Behind(array, FromImages(images, Orientation((True, False, False)), (0, 0, old), ValueMap("uint8", dtype)))
+    box = Box((0, 0, 0, 0), (1, 512, 256, 32))
+    source.read(Box((0, 0, 0, 0), (1, 8, 8, 32)))  # loads what the first reading needs
+    write = WriteTiles(source, (Level("em/1", array, box, (1,) * 4, "max"),), box.shape, Journal(Location(str(tmp_path)), "em"))
+    tracemalloc.start()
+    try:
+        source.read(box)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak <= write.bytes_needed - (8 << 20) + (1 << 20)
 
 
 def test_other_jobs_come_first(tmp_path, layer, more):

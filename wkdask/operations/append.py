@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from wkdask._version import __version__
+from wkdask.arrays.mag_array import read_filled
 from wkdask.arrays.opening import layer_ends, open_mag_array, read_properties
 from wkdask.errors import InputError, ReadOnlyError
 from wkdask.formats import ArrayHandle, find_format
@@ -16,9 +17,9 @@ from wkdask.geometry import BoundingBox, Mag
 from wkdask.geometry.grid import Box, Index
 from wkdask.metadata import LayerProperties, Properties, load_json
 from wkdask.operations.choices import Running, Sampling
-from wkdask.operations.convert import room_for, source_name, stack_identity
+from wkdask.operations.convert import room_for, source_name, stack_identity, stack_settings
 from wkdask.operations.downsample import under
-from wkdask.operations.level import Level
+from wkdask.operations.level import Level, path_below
 from wkdask.operations.pyramid import build_stages, chosen_tiles, with_kernels
 from wkdask.operations.source import FromImages
 from wkdask.operations.target import CommitLevel, MoreMags, dumped
@@ -48,7 +49,7 @@ class Behind:
         if box.start[-1] >= at:
             return self.images.read(box)
         old = Box(box.start, (*box.stop[:-1], min(box.stop[-1], at)))
-        block = self.array.read(old, keep=False)
+        block = read_filled(self.array, old, keep=False)
         if box.stop[-1] <= at:
             return block
         whole: Array = np.empty(box.shape, block.dtype, order="F")
@@ -61,8 +62,9 @@ class Behind:
         return self.images.bytes_read(box)
 
     def bytes_beside(self, box: Box) -> int:
-        """Return what decoding images takes, and a second copy of the box."""
-        return self.images.bytes_beside(box) + self.bytes_read(box)
+        """Return what reading images takes, and the copy of the box that they are put into."""
+        itemsize = max(self.array.spec.itemsize, np.dtype(self.images.stack.dtype).itemsize)
+        return self.images.bytes_beside(box) + box.size * itemsize
 
     @property
     def growth(self) -> str:
@@ -85,12 +87,23 @@ class GrowingLayer(MoreMags):
     grown: bytes = b""
 
     def clear(self) -> None:
-        """Delete the units behind the layer's end, which hold nothing but sections of the run that this one supersedes."""
+        """Undo what the superseded run has added behind the layer's end, in the units that its receipts speak of.
+
+        In the finest magnification its sections become zero, so that all else in their units stays. Units of coarser ones,
+        which hold nothing that was not made of finer ones, are deleted. A unit that a kill hit between its publication and
+        its receipt stays, beyond all boxes.
+        """
+        until = (_under_way(self.journal) or (0, 0))[1]
+        paths = {record.path for receipt in self.journal.read() for record in receipt.files}
         for level, mag in zip(self.levels, self.mags, strict=True):
-            end, z = layer_ends(self.properties, mag)["z"][1], level.array.spec.axes.index("z")
-            for index in list(level.array.written_units()):
-                if index[z] * level.array.spec.unit[z] >= end:
-                    level.array.unit_location(index).delete()
+            array, end = level.array, layer_ends(self.properties, mag)["z"][1]
+            prefix = path_below(self.journal.target, array.location) + "/"
+            found = {array.unit_of(path.removeprefix(prefix)) for path in paths if path.startswith(prefix)}
+            for index in filter(None, found):
+                if level.keeps:
+                    _erase(level, index, end, -(-until // mag[2]))
+                elif array.spec.grid.unit_box(index).start[-1] >= end:
+                    array.unit_location(index).delete()
 
     def create(self) -> None:
         """Give the arrays their new shapes; the box, which says what is read, stays."""
@@ -100,12 +113,25 @@ class GrowingLayer(MoreMags):
             form.open(level.array.location, end).resize(level.array.spec.shape)
 
     def _with_level(self, old: bytes | None, number: int, low: float | None, high: float | None) -> bytes:
+        document = self._present(old)
         if number < len(self.levels) - 1:
-            return old or b""
-        properties = Properties.from_json(old or b"", str(self.document))
-        box = LayerProperties.from_dict(load_json(self.grown, "layer"), "layer").bounding_box
-        layer = properties.layer(self.journal.key).with_bounding_box((box.top_left, box.size))
+            return document
+        properties = Properties.from_json(document, str(self.document))
+        layer = properties.layer(self.journal.key)
+        box = layer.bounding_box  # in which others may have written meanwhile, so that it has grown
+        end = LayerProperties.from_dict(load_json(self.grown, "layer"), "layer").bounding_box.bottom_right[2]
+        depth = max(end, box.bottom_right[2]) - box.top_left[2]
+        layer = layer.with_bounding_box((box.top_left, (*box.size[:2], depth)))
         return properties.with_layer(_extended(layer, low, high)).to_json()
+
+
+def _erase(level: Level, index: Index, start: int, stop: int) -> None:
+    """Make voxels of a unit zero: those of the layer's width and height, from one plane to another; no memory is taken."""
+    array, whole = level.array, level.domain or level.box
+    box = Box((*whole.start[:-1], start), (*whole.stop[:-1], stop)).intersect(array.spec.grid.unit_box(index))
+    box = box.intersect(array.spec.grid.box)
+    if box.size:
+        array.write(box, np.broadcast_to(np.zeros((), array.spec.dtype), box.shape))
 
 
 def _extended(layer: LayerProperties, low: float | None, high: float | None) -> LayerProperties:
@@ -158,19 +184,21 @@ def plan_append(
     """
     journal = Journal(target, layer_name, running.scratch)
     plan = _plan(journal, images, sampling, running)
-    unfinished, began = journal.document() or {}, _began(journal)
-    if not overwrite or began is None or unfinished.get("fingerprint") == plan.fingerprint:
+    unfinished, under_way = journal.document() or {}, _under_way(journal)
+    if not overwrite or under_way is None or unfinished.get("fingerprint") == plan.fingerprint:
         return plan
-    if read_properties(target).layer(layer_name).bounding_box.bottom_right[2] > began:
+    if read_properties(target).layer(layer_name).bounding_box.bottom_right[2] == under_way[1]:
         return plan  # its sections are in the layer already, so that it is to be finished
-    return _plan(replace(journal, instead_of=unfinished["fingerprint"]), images, sampling, running)
+    return _plan(replace(journal, instead_of=str(unfinished.get("fingerprint"))), images, sampling, running)
 
 
-def _began(journal: Journal) -> int | None:
-    """Return where the layer ended, along z, before an unfinished run began to add sections."""
+def _under_way(journal: Journal) -> tuple[int, int] | None:
+    """Return from where to where, along z, an unfinished run adds sections; None where there is no such run."""
     settings = (journal.document() or {}).get("settings")
-    found = settings.get("from_z") if isinstance(settings, dict) else None
-    return found if isinstance(found, int) else None
+    if not isinstance(settings, dict):
+        return None
+    start, stop = settings.get("from_z"), settings.get("to_z")
+    return (start, stop) if type(start) is int and type(stop) is int and start < stop else None
 
 
 def _plan(journal: Journal, images: FromImages, sampling: Sampling, running: Running) -> Plan:
@@ -178,7 +206,8 @@ def _plan(journal: Journal, images: FromImages, sampling: Sampling, running: Run
     properties = read_properties(target)
     layer = properties.layer(journal.key)
     mags = sorted((Mag(mag.mag) for mag in layer.mags), key=lambda mag: mag.sort_key) or [Mag(layer.mag((1, 1, 1)).mag)]
-    layer, grown, changed = _growth(layer, stack.shape[0], mags[0], _began(journal))
+    under_way = None if journal.instead_of else _under_way(journal)
+    layer, grown, changed = _growth(layer, stack.shape[0], mags[0], under_way and under_way[0])
     arrays = [_own_array(target, properties, layer, mag) for mag in mags]
     _check_fit(layer, images, arrays[0].spec.dtype, mags[0])
     levels = under(_levels(grown, arrays, mags, sampling.kernel(layer.category)), mags, changed)
@@ -192,7 +221,7 @@ def _plan(journal: Journal, images: FromImages, sampling: Sampling, running: Run
     return Plan(
         name=f"append {source_name(stack)} to {target.name}/{journal.key}",
         journal=journal,
-        settings=_settings(layer, images, levels),
+        settings=_settings(layer, images, levels) | {"to_z": grown.bounding_box.bottom_right[2]},
         identity=stack_identity(stack),
         stages=tuple(stages),
         milestones=tuple(CommitLevel(setup, number, stage) for number, stage in enumerate(last)),
@@ -285,6 +314,7 @@ def _levels(layer: LayerProperties, arrays: list[ArrayHandle], mags: list[Mag], 
         box = Box(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
         factor = tuple(factors.get(axis, 1) for axis in spec.axes)
         levels.append(Level(f"{layer.name}/{mag.to_layer_name()}", larger, box, factor, kernel, replaces=True))
+    levels[0] = replace(levels[0], keeps=True)
     return with_kernels(levels, kernel, [0, *(level.box.size for level in levels[:-1])])
 
 
@@ -294,7 +324,7 @@ def _settings(layer: LayerProperties, images: FromImages, levels: list[Level]) -
     return {
         "layer": [layer.name, layer.category, layer.dtype, box.top_left, box.size],
         "from_z": box.bottom_right[2],
-        "missing": images.stack.missing or "refused",
+        **stack_settings(images.stack),
         "orientation": [*images.orientation.flip, images.orientation.swap_xy],
         "values": repr(images.values) if images.values else "as they are",
         "mags": [level.name.rpartition("/")[2] for level in levels],

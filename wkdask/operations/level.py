@@ -39,6 +39,8 @@ class Level:
         Where only a part is written: the whole bounding box.
     replaces
         Whether units are there before the plan begins, so that one that is there need not be of the plan.
+    keeps
+        Whether such units keep what they hold beyond the box. Levels that are made of finer ones need not.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Level:
     direct: bool = True
     domain: Box | None = None
     replaces: bool = False
+    keeps: bool = False
 
     def within(self, scale: Index, tile: Index, over: Box) -> Level:
         """Return the level as a stage with such tiles over ``over`` writes it."""
@@ -75,6 +78,26 @@ class Level:
         for number in units.covering(region):
             index = units.cell(number)
             yield index, region.intersect(self.array.spec.grid.unit_box(index))
+
+    def whole_chunks(self, region: Box) -> Box:
+        """Return a region grown to whole chunks of the array."""
+        chunk, grid = self.array.spec.chunk, self.array.spec.grid
+        return region.coarsened(chunk).refined(chunk).intersect(grid.box)
+
+    def beyond(self, index: Index, piece: Box) -> Iterator[Box]:
+        """Yield, in boxes of whole chunks, what lies beside a piece of a unit and beyond the level's box.
+
+        For pieces that cover what the box and the unit have in common, those boxes cover what else the unit has.
+        """
+        unit = self.array.spec.grid.unit_box(index).intersect(self.array.spec.grid.box)
+        start = tuple(u if a == low else a for u, a, low in zip(unit.start, piece.start, self.box.start, strict=True))
+        stop = tuple(u if b == high else b for u, b, high in zip(unit.stop, piece.stop, self.box.stop, strict=True))
+        inner = self.whole_chunks(piece)
+        for axis, (a, b) in enumerate(zip(inner.start, inner.stop, strict=True)):
+            for first, last in ((start[axis], a), (b, stop[axis])):
+                if first < last:
+                    head, tail = (*inner.start[:axis], first), (*inner.stop[:axis], last)
+                    yield Box((*head, *start[axis + 1 :]), (*tail, *stop[axis + 1 :]))
 
     def part(self, journal: Journal, index: Sequence[int], tile: int) -> Location:
         """Return where a task leaves its part of a unit."""

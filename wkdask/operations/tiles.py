@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from wkdask import kernels
+from wkdask.arrays.mag_array import read_filled
 from wkdask.geometry.grid import Box, Index, Tiling
 from wkdask.operations.level import Level, path_below
 from wkdask.plan import FileRecord, Journal, Receipt, stop_if_asked
@@ -95,7 +96,8 @@ class WriteTiles:
         read = self.source.bytes_read(tile)
         whole = self._bytes(tile)
         reduced = whole // 2 if len(self.levels) > 1 else 0
-        return (read if read != whole else 0) + whole + reduced + self.source.bytes_beside(tile) + (8 << 20)
+        kept = max((_small_bytes(level) for level in self.levels if level.keeps), default=0)
+        return (read if read != whole else 0) + whole + reduced + kept + self.source.bytes_beside(tile) + (8 << 20)
 
     @property
     def bytes_in(self) -> int:
@@ -153,10 +155,10 @@ class WriteTiles:
                 continue
             scratch = self.journal.scratch
             writer = level.array.unit(index, scratch) if level.direct else level.array.part(index, place, scratch)
+            voxels = block[piece.relative_to(region.start).slices]
             with writer as out:
-                for small in _small(piece, level.array.spec.chunk):
-                    stop_if_asked()
-                    out.put(small, block[small.relative_to(region.start).slices])
+                for small, content in _with_kept(level, index, piece, voxels) if level.keeps else _cut(level, piece, voxels):
+                    out.put(small, content)
             yield FileRecord.of(path_below(self.journal.target, place), writer.written)
 
     def retire(self, number: int) -> None:
@@ -175,12 +177,41 @@ class WriteTiles:
 
 
 def _small(region: Box, chunk: Index) -> Iterator[Box]:
-    """Yield a region in pieces of a few chunks, in Z-order."""
+    """Yield a region in pieces of a few chunks, in Z-order, until the user wants to stop."""
     from wkdask.formats.writing import in_morton_order
 
     pieces = Tiling(region, tuple(c * PUT_CHUNKS for c in chunk))
     for cell in in_morton_order(pieces.cells):
+        stop_if_asked()
         yield pieces.box_at(cell)
+
+
+def _small_bytes(level: Level) -> int:
+    """Return the bytes of the largest piece that `_small` makes of a unit."""
+    spec = level.array.spec
+    return math.prod(min(c * PUT_CHUNKS, u) for c, u in zip(spec.chunk, spec.unit, strict=True)) * spec.itemsize
+
+
+def _cut(level: Level, piece: Box, voxels: Array) -> Iterator[tuple[Box, Array]]:
+    """Yield a piece of a unit in small ones, with their voxels."""
+    for small in _small(piece, level.array.spec.chunk):
+        yield small, voxels[small.relative_to(piece.start).slices]
+
+
+def _with_kept(level: Level, index: Index, piece: Box, voxels: Array) -> Iterator[tuple[Box, Array]]:
+    """Yield a piece of a unit in small ones, and what the unit that is there holds beside it beyond the level's box."""
+    there = level.array.unit_location(index).is_file()
+    for small, content in _cut(level, piece, voxels):
+        whole = level.whole_chunks(small)
+        if not there or whole == small:
+            yield small, content
+        else:
+            merged = read_filled(level.array, whole, keep=False)
+            merged[small.relative_to(whole.start).slices] = content
+            yield whole, merged
+    for box in level.beyond(index, piece) if there else ():
+        for small in _small(box, level.array.spec.chunk):
+            yield small, read_filled(level.array, small, keep=False)
 
 
 def _extremes(block: Array) -> tuple[float | None, float | None]:
