@@ -145,8 +145,7 @@ def _plan(journal: Journal, coarser: Coarser, storage: Storage | None, sampling:
     arrays = {mag: open_to_replace(target, properties, layer, mag) for mag in anew}
     for mag, array in arrays.items():
         require_chosen(array, f"{layer_name}/{mag.to_layer_name()}", storage, coarser.chosen)
-    storage = with_probed_codec(storage, layer.category, partial(_chunks, source, storage.chunk))
-    levels = _levels(target, layer, [start, *mags], arrays, storage, sampling)
+    levels = _levels(source, layer, mags, arrays, storage, sampling, target / layer_name)
     if coarser.within is not None:
         levels = under(levels, mags, coarser.within)
     room = Room(running.threads, min(TILE_BYTES, running.tile_bytes), fused=coarser.within is None)
@@ -170,19 +169,24 @@ def _plan(journal: Journal, coarser: Coarser, storage: Storage | None, sampling:
 
 
 def _levels(
-    target: Location,
+    source: MagArray,
     layer: LayerProperties,
-    chain: list[Mag],
+    mags: list[Mag],
     arrays: Mapping[Mag, ArrayHandle],
     storage: Storage,
     sampling: Sampling,
+    place: Location,
 ) -> list[Level]:
-    """Return all mags of a chain but the first, in the arrays that they have already, or in new ones."""
+    """Return the mags that are made of a source, each of the one before, in the arrays that they have, or in new ones."""
+    if len(arrays) == len(mags):
+        storage = Storage(data_format=storage.data_format)  # as none is used
+    else:
+        storage = with_probed_codec(storage, layer.category, partial(_chunks, source, storage.chunk))
     kernel = replace(sampling, interpolation=str(sampling.interpolation).lower()).kernel(layer.category)
-    levels = build_levels(layer, target / layer.name, chain[1:], chain[0], storage, kernel)
+    levels = build_levels(layer, place, mags, Mag(source.mag), storage, kernel)
     return [
         replace(level, array=arrays.get(mag, level.array), replaces=mag in arrays)
-        for level, mag in zip(levels, chain[1:], strict=True)
+        for level, mag in zip(levels, mags, strict=True)
     ]
 
 

@@ -83,18 +83,18 @@ def open_to_replace(target: Location, properties: Properties, layer: LayerProper
             f"Mag {mag} of layer '{layer.name}' lies outside the dataset, at {place}, so it is not made anew from here. "
             "Open the dataset that it belongs to, or make other mags."
         )
-    for name, other in places(target, properties):
-        if name != own and other == place:
-            raise InputError(
-                f"Mag {mag} of layer '{layer.name}' lies where {name} does, at {place}, so it is not made anew: the voxels of "
-                "that one would be lost. Give each a place of its own in the dataset's JSON, or make other mags."
-            )
     channels = dict(zip(handle.spec.axes, handle.spec.shape, strict=True)).get("c", 1)
     if channels != layer.num_channels:
         raise InputError(
             f"Mag {mag} of layer '{layer.name}' is {layer.num_channels} of the {channels} channels of {handle.location}, so it "
             "is not made anew: the others would be lost. Make other mags."
         )
+    for name, other in places(target, properties):
+        if name != own and other == place:
+            raise InputError(
+                f"Mag {mag} of layer '{layer.name}' lies where {name} does, at {place}, so it is not made anew: the voxels of "
+                "that one would be lost. Give each a place of its own in the dataset's JSON, or make other mags."
+            )
     require_dtype(opened, layer)
     handle.unit((0,) * len(handle.spec.shape))  # refuses arrays that can only be read
     return handle
