@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import wkdask as wk
-from wkdask.storage import Lease, Location
+from wkdask.storage import Lease, Location, observe
 
 SMALL = ("--chunk-shape", "8", "--shard-shape", "16", "--progress", "none")
 BOX = wk.BoundingBox((3, 5, 1), (41, 30, 21))
@@ -203,6 +203,60 @@ def test_starting_anew_instead_of_going_on(downsample, convert, dataset, slices)
     found = read(dataset, "em", 4)
     wk.Dataset.open(dataset).get_layer("em").redownsample()
     np.testing.assert_array_equal(read(dataset, "em", 4), found)
+
+
+def test_layers_without_mags_are_left_out(downsample, dataset):
+    wk.Dataset.open(dataset).add_layer("empty", "color", bounding_box=BOX)
+    done = downsample("--max-mag", "4")
+    assert done.code == 0 and done.err == "note: layer 'empty' has no magnification to start from, so it is left out\n"
+    assert mags(dataset, "em") == mags(dataset, "cells") == ["1", "2-2-1", "4-4-1"] and not mags(dataset, "empty")
+    assert downsample("--max-mag", "8", "--quiet") == (0, "", "")
+    found = json.loads(downsample("--max-mag", "16", "--json").out)
+    assert [layer["milestones"] for layer in found["layers"]] == [["em/16-16-2"], ["cells/16-16-2"]]
+    named = downsample("--layer-name", "empty", "--layer-name", "em")
+    assert named.code == 1 and "no magnification 1" in named.err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--chunk-shape", "32"), "em/2-2-1 has the chunk (8, 8, 8), not (32, 32, 32)"),
+        (("--shard-shape", "32"), "has the shard (16, 16, 16), not (32, 32, 32)"),
+        (("--chunk-shape", "8", "--chunks-per-shard", "1"), "has the shard (16, 16, 16), not (8, 8, 8)"),
+        (("--no-compress",), "has the codec zstd:5, not none"),
+        (("--codec", "gzip:1"), "has the codec zstd:5, not gzip:1"),
+    ],
+)
+def test_what_is_typed_is_not_ignored(cli, downsample, dataset, files, options, words):
+    downsample("--max-mag", "2")
+    before = files(dataset)
+    again = ("downsample", dataset, "--from-mag", "1", "--max-mag", "2", "--overwrite-existing", "--progress", "none")
+    done = cli(*again, *options)
+    assert done.code == 2 and words in done.err and "Leave that option out" in done.err
+    assert files(dataset) == before
+    assert cli(*again).code == 0  # defaults are nobody's wish
+    assert cli(*again, "--compress", "--codec", "zstd:5", *SMALL).code == 0
+    assert files(dataset) == before
+
+
+def test_starting_anew_where_mags_were_listed(downsample, dataset):
+    class Stop(BaseException):
+        pass
+
+    def stop(event, url):
+        if event == "commit":
+            raise Stop
+
+    options = ("--layer-name", "em", "--max-mag", "8", "--sampling-mode", "isotropic")
+    with observe(stop), pytest.raises(Stop):
+        downsample(*options)
+    assert mags(dataset, "em") == ["1", "2"]
+    layer = wk.Dataset.open(dataset).get_layer("em")
+    layer.get_mag(1).write(np.full(BOX.size.to_tuple(), 77, "uint8"))
+    assert downsample(*options).code == 3
+    assert downsample(*options, "--overwrite-existing").code == 0
+    assert mags(dataset, "em") == ["1", "2", "4", "8"]
+    assert all((read(dataset, "em", mag) == 77).all() for mag in (2, 4, 8))
 
 
 def test_read_only_folders(downsample, dataset, unprivileged):
