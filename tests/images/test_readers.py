@@ -14,7 +14,6 @@ import pytest
 import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from tests.images.image_files import (
     COMPRESSIONS,
@@ -472,74 +471,6 @@ def test_random_windows_of_random_files(tmp_path: Path, data: st.DataObject) -> 
     page = data.draw(st.integers(0, pages - 1))
     result = window_of(picture, tmp_path / "a.tif", page, (y0, y1), (x0, x1))
     assert np.array_equal(result, expected[page, y0:y1, x0:x1])
-
-
-# ---------------------------------------------------------------------------------------------------------- pillow
-
-MODES = {
-    "1": (1, "uint8", "grey"),
-    "L": (1, "uint8", "grey"),
-    "LA": (2, "uint8", "samples"),
-    "RGB": (3, "uint8", "rgb"),
-    "RGBA": (4, "uint8", "rgba"),
-    "I;16": (1, "uint16", "grey"),
-}
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_modes_of_png(tmp_path: Path, mode: str) -> None:
-    channels, dtype, colour = MODES[mode]
-    expected = voxels(11, 13, channels, dtype=dtype)
-    expected = expected % 2 if mode == "1" else expected
-    image = Image.fromarray(expected.squeeze().astype(bool) if mode == "1" else expected.squeeze())
-    assert image.mode == mode
-    image.save(tmp_path / "a.png")
-    picture = parsed(str(tmp_path / "a.png"))
-    assert (picture.form.channels, picture.form.dtype, picture.colour, picture.dims) == (channels, dtype, colour, ())
-    assert bool(picture.notes) == (mode in ("1", "LA"))
-    assert np.array_equal(read_whole(tmp_path / "a.png"), expected)
-    assert np.array_equal(window_of(picture, tmp_path / "a.png", 0, (2, 9), (3, 4)), expected[2:9, 3:4])
-
-
-@pytest.mark.parametrize("colours", ["grey", "rgb"])
-def test_palettes(tmp_path: Path, colours: str) -> None:
-    grey = voxels(11, 13, dtype="uint8")
-    image = Image.fromarray(grey)
-    image.putpalette([value if colours == "grey" or channel else 255 - value for value in range(256) for channel in range(3)])
-    expected = np.stack([grey] * 3, 2) if colours == "grey" else np.stack([255 - grey, grey, grey], 2)
-    for name in ("a.png", "a.gif", "a.bmp"):
-        image.save(tmp_path / name)
-        assert parsed(str(tmp_path / name)).colour == colours
-        assert np.array_equal(read_whole(tmp_path / name), expected[..., :1] if colours == "grey" else expected)
-
-
-@pytest.mark.parametrize("colour", ["grey", "rgb"])
-@pytest.mark.parametrize("kept", [1 << 20, 0])
-def test_frames_of_a_film_are_a_stack(tmp_path: Path, colour: str, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wkdask.images.pillow.KEPT_FRAMES", kept)
-    flat = np.random.default_rng(0).integers(0, 4, (5, 11, 13, 1 if colour == "grey" else 3)).astype("uint8") * 80
-    frames = [Image.fromarray(plane.squeeze()).convert("P", palette=Image.Palette.ADAPTIVE) for plane in flat]
-    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], optimize=False)
-    with Image.open(tmp_path / "a.gif") as image:
-        expected = [np.asarray((image.seek(page), image.convert("RGB"))[1]) for page in range(5)]
-    picture = parsed(str(tmp_path / "a.gif"))
-    assert (picture.dims, picture.colour) == ((("z", 5),), colour)
-    assert np.array_equal(read_whole(tmp_path / "a.gif"), np.stack(expected)[..., : picture.form.channels])
-    assert np.array_equal(window_of(picture, tmp_path / "a.gif", 3, (2, 9), (3, 4))[..., 0], expected[3][2:9, 3:4, 0])
-
-
-def test_what_pillow_would_change_is_refused(tmp_path: Path) -> None:
-    Image.new("CMYK", (5, 6)).save(tmp_path / "a.jpg")
-    frames = [Image.new("L", (5, 6), value) for value in (0, 9)]
-    frames[0].save(tmp_path / "b.png", save_all=True, append_images=frames[1:])
-    for name, depth, kind in (("c.png", 16, 2), ("d.png", 4, 0)):
-        body = struct.pack(">IIBBBBB", 4, 1, depth, kind, 0, 0, 0)
-        chunks = [(b"IHDR", body), (b"IDAT", zlib.compress(bytes(1 + 4 * 6 if kind else 3))), (b"IEND", b"")]
-        parts = [struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks]
-        (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
-    for name, word in (("a.jpg", "CMYK"), ("b.png", "animated"), ("c.png", "16 bit"), ("d.png", "4 bit")):
-        with pytest.raises(UnsupportedImageDataError, match=rf"{name}'.*{word}"):
-            parsed(str(tmp_path / name))
 
 
 # -------------------------------------------------------------------------------------------------------- fixtures

@@ -1,10 +1,13 @@
-"""The size that a JPEG stream declares, looked at before a decoder makes room for it."""
+"""What a JPEG stream declares, looked at before a decoder makes room for it."""
 
 from __future__ import annotations
 
 import struct
+from typing import BinaryIO
 
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # all kinds of frames, and JPEG-LS
+PROGRESSIVE = frozenset([0xC2, 0xC6, 0xCA, 0xCE])
+SCAN = 0xDA
 ALONE = frozenset([0x01, *range(0xD0, 0xDA)])
 
 
@@ -44,3 +47,40 @@ def refuse_other_size(data: bytes, rows: int, columns: int) -> None:
         raise ValueError("a strip or tile holds no JPEG image")
     if size[0] > rows + 64 or size[1] > columns + 64:
         raise ValueError(f"a JPEG image of {size[1]} x {size[0]} voxels lies in a strip or tile of {columns} x {rows}")
+
+
+def is_held_whole(file: BinaryIO) -> bool:
+    """Return whether a decoder holds the coefficients of a whole picture, as colours or details come one after the other.
+
+    Parameters
+    ----------
+    file
+        At its first byte. Of a damaged stream, the worst is said.
+
+    Examples
+    --------
+    >>> import io
+    >>> from PIL import Image
+    >>> for progressive in (False, True):
+    ...     Image.new("RGB", (8, 8)).save(file := io.BytesIO(), "JPEG", progressive=progressive)
+    ...     is_held_whole(io.BytesIO(file.getvalue()))
+    False
+    True
+    """
+    file.seek(2)
+    components = 255
+    while len(head := file.read(4)) == 4 and head[0] == 0xFF:
+        marker, length = head[1], max(2, int.from_bytes(head[2:]))
+        if marker in PROGRESSIVE:
+            return True
+        if marker == 0xFF or marker in ALONE:
+            file.seek(-3 if marker == 0xFF else -2, 1)
+            continue
+        if marker == SCAN:
+            return file.read(1) < bytes([components])
+        if marker in FRAMES:
+            components = (file.read(6) or b"\0")[-1]
+            file.seek(length - 8, 1)
+        else:
+            file.seek(length - 2, 1)
+    return True

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from wkdask.errors import CorruptImageError, ImageConversionError, UnsupportedImageDataError
 from wkdask.images.gif import read_blocks
-from wkdask.images.picture import LARGEST_RATIO, Form
+from wkdask.images.jpeg import is_held_whole
+from wkdask.images.picture import Form
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from PIL import Image
+    from PIL import Image, ImageFile
 
     from wkdask.images.byte_source import ByteSource
 
@@ -24,12 +25,15 @@ MODES = {
     "RGB": (3, "uint8", "rgb"),
     "RGBA": (4, "uint8", "rgba"),
     "I;16": (1, "uint16", "grey"),
-    "I": (1, "int32", "grey"),
-    "F": (1, "float32", "grey"),
 }
 """What pillow calls a kind of pixels: samples, numpy's type, colour."""
 HELD_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}
 """Bytes in which pillow holds a pixel; 4 for all other modes."""
+FORMATS = ("PNG", "JPEG", "BMP", "GIF")
+BAND = 1 << 18
+"""Pixels that are taken out of pillow's picture at once."""
+LARGEST_RATIO = 8 * 1040
+"""What claims more bytes of pixels than this times its own size is damaged: deflate can do 1032, a bit becomes a byte."""
 KEPT_FRAMES = 64 << 20
 """A film whose frames take less is decoded as a whole: each frame builds on the one before."""
 
@@ -94,7 +98,7 @@ class PillowPicture:
             with source.file() as file:
                 image = _opened(self.path, file)
                 image.seek(page)
-                out[...] = self._pixels(image, rows, columns)
+                self._copy(image, rows, columns, out)
         except ImageConversionError:
             raise
         except Exception as error:
@@ -106,30 +110,37 @@ class PillowPicture:
     def _frame_bytes(self) -> int:
         return self.form.height * self.form.width * self.form.channels
 
-    def _pixels(self, image: Image.Image, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[Any]:
-        """Return a window of a picture as (y, x, c)."""
+    def _copy(self, image: Image.Image, rows: tuple[int, int], columns: tuple[int, int], out: NDArray[Any]) -> None:
+        """Fill ``out[y, x, c]`` with a window of a picture, a band at a time, as each passes through several copies."""
         import numpy as np
 
         if image.size != (self.form.width, self.form.height):
             raise ValueError(f"it has {image.size[0]} x {image.size[1]} voxels, expected {self.form}")
-        window = image.crop((columns[0], rows[0], columns[1], rows[1]))
-        if window.mode != self.mode:
-            window = window.convert(self.mode)
-        return np.asarray(window).reshape(rows[1] - rows[0], columns[1] - columns[0], self.form.channels)
+        step = max(1, BAND // self.form.width)
+        for y in range(*rows, step):
+            band = image.crop((columns[0], y, columns[1], min(y + step, rows[1])))
+            if band.mode != self.mode:
+                band = band.convert(self.mode)
+            target = out[y - rows[0] : y - rows[0] + step]
+            target[...] = np.asarray(band).reshape(target.shape)
 
     def _film(self, source: ByteSource) -> list[NDArray[np.generic]]:
         """Return all frames; those of the last film are remembered."""
+        import numpy as np
+
         status = source.status()
         key = self.path, status.st_size, status.st_mtime_ns
+        height, width = self.form.height, self.form.width
         with _lock:
             if key not in _films:
+                _films.clear()
+                frames = []
                 with source.file() as file:
                     image = _opened(self.path, file)
-                    frames = []
                     for page in range(self.pages):
                         image.seek(page)
-                        frames.append(self._pixels(image, (0, self.form.height), (0, self.form.width)))
-                _films.clear()
+                        frames.append(np.empty((height, width, self.form.channels), self.form.dtype))
+                        self._copy(image, (0, height), (0, width), frames[-1])
                 _films[key] = frames
             return _films[key]
 
@@ -158,29 +169,41 @@ def parse_with_pillow(path: str, source: ByteSource) -> PillowPicture:
     CorruptImageError
         If it is not what its name says, or claims an impossible size.
     UnsupportedImageDataError
-        If it is too large for pillow, an animated PNG, or of a kind whose values pillow would change.
+        If it is an animated PNG, or of a kind whose values pillow would change.
     """
     with source.file() as file:
         image = _opened(path, file)
         _refuse_lost_bits(path, source)
         frames, mode, notes = _frames(path, source, image)
-        held = HELD_BYTES.get(image.mode, 4)
-        width, height = image.size
-    if mode not in MODES:
-        raise UnsupportedImageDataError(
-            f"'{path}' has the colour mode {mode}; grey, RGB or RGBA was expected. Save it as one of them."
-        )
-    channels, dtype, _ = MODES[mode]
-    pixels = width * height
-    if pixels == 0 or pixels * held * frames > source.size * LARGEST_RATIO:
+        if mode not in MODES:
+            raise UnsupportedImageDataError(
+                f"'{path}' has the colour mode {mode}; grey, RGB or RGBA was expected. Save it as one of them."
+            )
+        channels, dtype, _ = MODES[mode]
+        form = Form(image.height, image.width, channels, dtype)
+        claimed = image.width * image.height * HELD_BYTES.get(image.mode, 4) * frames
+        decoded = _decoded_bytes(image, file, form, frames)
+    if claimed == 0 or claimed > source.size * LARGEST_RATIO:
         raise CorruptImageError(
-            f"'{path}' declares {pixels * held * frames} bytes of image data but is {source.size} bytes long; it is truncated "
+            f"'{path}' declares {claimed} bytes of image data but is {source.size} bytes long; it is truncated "
             "or damaged. Write the file anew, or leave it out."
         )
-    decoded = pixels * held
-    if frames > 1:  # a frame, the one before, and one in colour; or all of them
-        decoded = max(pixels * 12, pixels * channels * frames if pixels * channels * frames <= KEPT_FRAMES else 0)
-    return PillowPicture(path, Form(height, width, channels, dtype), mode, decoded + source.held, frames, notes)
+    return PillowPicture(path, form, mode, decoded + source.held, frames, notes)
+
+
+def _decoded_bytes(image: ImageFile.ImageFile, file: BinaryIO, form: Form, frames: int) -> int:
+    """Return what pillow takes to decode a picture, and what a band of it takes on its way."""
+    pixels = form.height * form.width
+    band = min(pixels, max(BAND, form.width)) * 16
+    if frames > 1:  # a frame, the one before, and what is put in its place, in colour; and all of them, where they are kept
+        kept = pixels * form.channels * frames
+        return pixels * 20 + band + (kept if kept <= KEPT_FRAMES else 0)
+    held = HELD_BYTES.get(image.mode, 4)
+    if image.tile[0][0] == "bmp_rle":  # decoded into a buffer that grows, and that is copied
+        held += 3
+    elif image.format in ("JPEG", "MPO") and is_held_whole(file):
+        held += 2 * len(image.getbands())
+    return pixels * held + band
 
 
 def _frames(path: str, source: ByteSource, image: Image.Image) -> tuple[int, str, tuple[str, ...]]:
@@ -240,19 +263,30 @@ def _shown_mode(image: Image.Image) -> str:
     return "L" if table[0::step] == table[1::step] == table[2::step] else "RGB"
 
 
-def _opened(path: str, file: Any) -> Image.Image:
+def _opened(path: str, file: BinaryIO) -> ImageFile.ImageFile:
+    """Return a picture whose header is read.
+
+    `Image.open` does the same, but refuses what has more pixels than a limit of the process, which a large section of tissue
+    has. Here the sizes of files and the memory of plans are the limits.
+    """
     from PIL import Image
 
+    Image.preinit()
+    start = file.read(16)
     try:
-        return Image.open(file, formats=("PNG", "JPEG", "BMP", "GIF"))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnsupportedImageDataError(
-            f"'{path}' is larger than pillow decodes safely: {error} Convert it to TIFF with tiles or strips."
-        ) from error
+        for name in FORMATS:
+            factory, accepts = Image.OPEN[name]
+            if accepts is not None and accepts(start) is True:
+                file.seek(0)
+                return factory(file, "")
     except Exception as error:
         raise CorruptImageError(
             f"'{path}' can not be read as an image: {_reason(error)}. Write the file anew, or leave it out."
         ) from error
+    raise CorruptImageError(
+        f"'{path}' can not be read as an image: it begins with {start[:8]!r}, which is none of {', '.join(FORMATS)}. "
+        "Write the file anew, or leave it out."
+    )
 
 
 def _reason(error: Exception) -> str:
