@@ -1,9 +1,10 @@
-"""Hold `wkdask convert` against the least that its work can cost.
+"""Hold `wkdask convert` and `wkdask downsample` against the least that their work can cost.
 
-Each step of a conversion is measured alone on the same bytes, in one thread, in processor seconds, the page cache warm:
+Each step of a job is measured alone on the same bytes, in one thread, in processor seconds, the page cache warm:
 
 read     the bytes of the files, from the page cache
-decode   decompressing the images
+decode   decompressing the images, or the chunks of the finest magnification
+place    copying decoded chunks to where they belong (only where chunks are read)
 kernel   reducing each magnification to the next, compiled kernels warmed up
 reorder  copying voxels into chunks, of all magnifications
 encode   the compressor itself on these chunks, its context reused
@@ -42,24 +43,31 @@ from data import Size, default_work, parse_size, prepared
 from measuring import Run, machine, median, print_rows, run, wkdask
 
 from wkdask import kernels
-from wkdask.formats import parse_codec
-from wkdask.formats.codecs import encoder
-from wkdask.formats.shard import shard_index
+from wkdask.formats import Zarr3Array, parse_codec
+from wkdask.formats.codecs import decode, encoder
+from wkdask.formats.shard import MISSING, shard_index
+from wkdask.formats.wkw_file import block_number
 from wkdask.geometry.grid import Box
 from wkdask.images import ImageStack, find_images
 from wkdask.images.picture import parsed
 from wkdask.metadata import VoxelSize
-from wkdask.operations import Into, Sampling, Storage, plan_convert
+from wkdask.operations import Into, Sampling, Storage, plan_convert, plan_downsample
 from wkdask.operations.level import Level
 from wkdask.operations.tiles import WriteTiles
 from wkdask.plan import Plan
+from wkdask.storage import Location
 
+WKW = ("--data-format", "wkw")
 JOBS = {
     "convert-em": ("em", ("--layer-name", "color")),
     "convert-em-flat": ("em", ("--layer-name", "color", "--no-downsample")),
+    "convert-em-wkw": ("em", ("--layer-name", "color", *WKW)),
     "convert-labels": ("labels", ("--layer-name", "seg", "--category", "segmentation")),
+    "downsample-em": ("em", ("--layer-name", "color")),
+    "downsample-em-wkw": ("em", ("--layer-name", "color", *WKW)),
+    "downsample-labels": ("labels", ("--layer-name", "seg", "--category", "segmentation")),
 }
-STEPS = ("read", "decode", "kernel", "reorder", "encode", "write")
+STEPS = ("read", "decode", "place", "kernel", "reorder", "encode", "write")
 AT_ONCE = 64
 """Chunks that are reordered, then encoded, between two looks at the clock."""
 
@@ -131,6 +139,41 @@ def read_volume(stack: ImageStack, clock: Clock) -> np.ndarray[Any, Any]:
             stop = min(start + 32, z)
             read_slab(stack, range(start, stop), volume[start:stop], timer)
     return volume.transpose()
+
+
+def decode_volume(array: Any, box: Box, clock: Clock) -> np.ndarray[Any, Any]:
+    """Return a box of an array that starts at 0: files read whole, chunks decoded one by one, then placed."""
+    spec = array.spec
+    out = np.zeros(box.shape, spec.dtype, order="F")
+    for index in array.written_units():
+        data = memoryview(array.unit_location(index).read_bytes())  # fills the page cache
+        with clock("read"):
+            data = memoryview(array.unit_location(index).read_bytes())
+        unit = spec.grid.unit_box(index)
+        for cell, offset, size in stored_chunks(array, index):
+            with clock("decode"):
+                chunk = decode(spec.codec, data[offset : offset + size], math.prod(spec.chunk) * spec.itemsize)
+            start = tuple(u + i * c for u, i, c in zip(unit.start, cell, spec.chunk, strict=True))
+            hit = Box(start, tuple(a + c for a, c in zip(start, spec.chunk, strict=True))).intersect(box)
+            voxels = np.frombuffer(chunk, spec.dtype).reshape(spec.chunk[::-1])
+            with clock("place"):
+                out.T[hit.slices[::-1]] = voxels[tuple(slice(0, n) for n in hit.shape[::-1])]
+    return out
+
+
+def stored_chunks(array: Any, index: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], int, int]]:
+    """Yield place in the unit, offset and bytes of each stored chunk of a unit."""
+    per_unit = array.spec.grid.chunks_per_unit
+    if isinstance(array, Zarr3Array):
+        for number, (offset, size) in enumerate(array.entries(index).tolist()):
+            if offset != MISSING:
+                yield tuple(int(i) for i in np.unravel_index(number, per_unit)), offset, size
+        return
+    file = array.file(index)
+    for cell in itertools.product(*map(range, per_unit)):
+        number = block_number(cell)
+        start, stop = file.start(number), file.start(number + 1)
+        yield cell, start, stop - start
 
 
 def reduced(block: np.ndarray[Any, Any], level: Level, clock: Clock) -> np.ndarray[Any, Any]:
@@ -207,9 +250,10 @@ def roofline(plan: Plan, folder: Path) -> dict[str, float]:
     writes = [stage.operation for stage in plan.stages if isinstance(stage.operation, WriteTiles)]
     clock = Clock()
     source: Any = writes[0].source
-    block = read_volume(source.stack, clock)
+    stack = getattr(source, "stack", None)
+    block = read_volume(stack, clock) if stack else decode_volume(source.array, source.box, clock)
     for number, level in enumerate(level for write in writes for level in write.levels):
-        if number:
+        if number or not stack:
             block = reduced(block, level, clock)
         write_level(level, block, folder / str(number), clock)
     shutil.rmtree(folder)
@@ -219,19 +263,31 @@ def roofline(plan: Plan, folder: Path) -> dict[str, float]:
 def planned(job: str, source: Path, target: Path, codec: str) -> Plan:
     """Return the plan that the command makes."""
     kind, arguments = JOBS[job]
-    return plan_convert(
-        find_images(source),
-        target,
-        VoxelSize.parse("4,4,35"),
-        into=Into("seg", "segmentation") if kind == "labels" else Into("color", "color"),
-        storage=Storage(codec=parse_codec(codec)),
-        sampling=Sampling("--no-downsample" not in arguments),
-    )
+    storage = Storage(codec=parse_codec(codec), data_format="wkw" if WKW[1] in arguments else "zarr3")
+    into = Into("seg", "segmentation") if kind == "labels" else Into("color", "color")
+    if job.startswith("downsample"):
+        return plan_downsample(Location(str(flat_dataset(job, source, codec))), str(into.layer), storage=storage)
+    size, sampling = VoxelSize.parse("4,4,35"), Sampling("--no-downsample" not in arguments)
+    return plan_convert(find_images(source), target, size, into=into, storage=storage, sampling=sampling)
+
+
+def flat_dataset(job: str, source: Path, codec: str) -> Path:
+    """Return a dataset of the images without a pyramid, made once."""
+    place = source.with_name(f"{source.name}-{job}-{codec.replace(':', '-')}-flat")
+    if not place.exists():
+        part = place.with_name(f"{place.name}.part")
+        converted(job.replace("downsample", "convert"), source, part, codec, "--no-downsample")
+        part.rename(place)
+    return place
 
 
 def converted(job: str, source: Path, target: Path, codec: str, *more: str) -> Run:
     """Run the command, into a place that it finds empty."""
     shutil.rmtree(target, ignore_errors=True)
+    if job.startswith("downsample"):
+        shutil.copytree(flat_dataset(job, source, codec), target)
+        os.sync()
+        return run([*wkdask("downsample", target, "--codec", codec, "--json", "--progress", "none"), *more])
     os.sync()
     command = wkdask("convert", source, target, "--voxel-size", "4,4,35", "--codec", codec, "--json", "--progress", "none")
     return run([*command, *JOBS[job][1], *more])
@@ -253,10 +309,12 @@ def startup(job: str, work: Path, codec: str, plan: Plan, runs: int) -> tuple[fl
 
 def measure(job: str, size: Size, codec: str, work: Path, runs: int) -> dict[str, Any]:
     """Return all figures of a job: medians of several runs, roofline and command in turn."""
+    if WKW[1] in JOBS[job][1] and codec.startswith("zstd"):
+        codec = "lz4hc"
     source = prepared(JOBS[job][0], size, work)
     target = work / f"out-{job}"
     plan = planned(job, source, target, codec)
-    flat = job.endswith("-flat")
+    flat = job.endswith("-flat") or job.startswith("downsample")
     converted(job, source, target, codec)
     tops, ours, flats = [], [], []
     for _ in range(runs):
@@ -283,7 +341,7 @@ def show(found: dict[str, Any]) -> None:
     megabytes = found["bytes"] / 1e6
     rows = [(step, f"{spent:.2f}", f"{megabytes / spent:.0f}" if spent else "") for step, spent in found["steps"].items()]
     rows += [("sum", f"{found['sum']:.2f}", f"{megabytes / found['sum']:.0f}")]
-    rows += [("wkdask convert", f"{found['cpu']:.2f}", f"{megabytes / found['cpu']:.0f}")]
+    rows += [(f"wkdask {found['job'].partition('-')[0]}", f"{found['cpu']:.2f}", f"{megabytes / found['cpu']:.0f}")]
     rows += [("- start-up (64^3)", f"{found['startup']:.2f}", ""), ("- loading kernels", f"{found['kernels']:.2f}", "")]
     rows += [("left", f"{found['left']:.2f}", f"{megabytes / found['left']:.0f}"), ("left / sum", f"{found['ratio']:.2f}", "")]
     print_rows([("step", "cpu s", "MB/s of input"), *rows])
@@ -299,7 +357,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("jobs", nargs="*", help=f"of {', '.join(JOBS)} (default: all)")
     parser.add_argument("--size", type=parse_size, default=(1024, 1024, 256), help="x,y,z voxels (default 1024,1024,256)")
-    parser.add_argument("--codec", default="zstd:5", help="as of wkdask convert (default zstd:5)")
+    parser.add_argument("--codec", default="zstd:5", help="as of wkdask convert (default zstd:5; lz4hc in WKW)")
     parser.add_argument("--runs", type=int, default=3, help="of which medians are taken (default 3)")
     parser.add_argument("--work", type=Path, default=default_work(), help="folder of inputs and results (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
