@@ -76,6 +76,8 @@ class OneArray:
 
     array: Any
 
+    restart_by = ""
+
     def check(self) -> None:
         """Accept any target."""
 
