@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Protocol
 
 from wkdask.errors import StorageError
@@ -131,7 +131,7 @@ def extension_of(name: str) -> str:
     >>> extension_of("a/Slice.TIF")
     'tif'
     """
-    return PurePath(name).suffix.lower().removeprefix(".")
+    return os.path.splitext(name)[1].lower().removeprefix(".")
 
 
 def parsed(path: str, known: FileStatus | None = None) -> Picture:

@@ -18,9 +18,18 @@ from wkdask.errors import CorruptImageError, ImageConversionError, UnsupportedIm
 from wkdask.images.byte_source import read_bytes
 from wkdask.images.picture import Form
 from wkdask.images.tiff_axes import Planes, imagej_planes, lsm_planes, ome_planes, plain_planes, shaped_planes
-from wkdask.images.tiff_directory import DESCRIPTION, HEIGHT, LSM_TAG, NEW_SUBFILE_TYPE, WIDTH, Directory, read_directories
+from wkdask.images.tiff_directory import (
+    COMPRESSION,
+    DESCRIPTION,
+    HEIGHT,
+    LSM_TAG,
+    NEW_SUBFILE_TYPE,
+    WIDTH,
+    Directory,
+    read_directories,
+)
 from wkdask.images.tiff_form import colour_of, form_of, layout_of, notes_of
-from wkdask.images.tiff_layout import TiffLayout, read_page
+from wkdask.images.tiff_layout import JPEG, TiffLayout, read_page
 from wkdask.images.tiff_ome import OmeImage, read_ome
 from wkdask.images.tiff_places import places_of
 
@@ -117,14 +126,10 @@ def parse_tiff(path: str, source: ByteSource) -> TiffPicture:
     UnsupportedImageFormatError
         If its compression needs a library that is not installed.
     """
-    import tifffile
-
     if source.size == 0:
         raise CorruptImageError(f"'{path}' is empty, 0 bytes long; a TIFF was expected. Write the file anew, or leave it out.")
     try:
-        directories = read_directories(source)
-        with source.file() as handle, tifffile.TiffFile(handle, name=os.path.basename(path), **OTHER_LAYOUTS) as file:
-            return _describe(path, source, directories, file)
+        return _describe(path, source, read_directories(source))
     except (ImageConversionError, OSError):
         raise
     except Exception as error:
@@ -150,34 +155,82 @@ def _named(path: str) -> Iterator[None]:
         ) from error
 
 
-def _describe(path: str, source: ByteSource, directories: list[Directory], file: TiffFile) -> TiffPicture:
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """What the tags of the first page say, apart from the places of its data."""
+
+    form: Form
+    layout: TiffLayout
+    planes: Planes
+    colour: str
+    jpeg_tables: bytes | None
+    notes: tuple[str, ...]
+
+
+def _describe(path: str, source: ByteSource, directories: list[Directory]) -> TiffPicture:
     text = directories[0].value(source, DESCRIPTION).rstrip(b"\0 \r\n").decode("utf-8", "replace")
     with _named(path):
         image = read_ome(text, len(directories)) if text.endswith("OME>") else None
     base, same, notes = _pages_alike(source, directories, image)
-    page = _page(file, source, directories, base)
-    form = form_of(path, page)
-    with _named(path):
-        planes = _planes(source, directories, (page, form), same, image)
-    layout = layout_of(path, page, form, file.byteorder)
-    pages = [base] if planes.pages is None else planes.pages.tolist()
-    offsets, counts = places_of(path, source, [directories[index] for index in pages], planes, layout)
+    said = _meaning(path, source, directories, (base, same, image))
+    pages = [base] if said.planes.pages is None else said.planes.pages.tolist()
+    offsets, counts = places_of(path, source, [directories[index] for index in pages], said.planes, said.layout)
     sparse = bool((counts == 0).any())
     return TiffPicture(
         path,
-        form,
-        replace(layout, sparse=True) if sparse else layout,
+        said.form,
+        replace(said.layout, sparse=True) if sparse else said.layout,
         offsets,
         counts,
-        dims=planes.dims,
-        colour=colour_of(page),
-        voxel_size=planes.voxel_size,
-        channel_colors=planes.channel_colors,
-        channel_names=planes.channel_names,
-        jpeg_tables=page.jpegtables,
-        notes=(*notes_of(page), *notes, *planes.notes),
+        dims=said.planes.dims,
+        colour=said.colour,
+        voxel_size=said.planes.voxel_size,
+        channel_colors=said.planes.channel_colors,
+        channel_names=said.planes.channel_names,
+        jpeg_tables=said.jpeg_tables,
+        notes=(*said.notes, *notes, *said.planes.notes),
         held=source.held,
     )
+
+
+Pages = tuple[int, "NDArray[np.int64]", OmeImage | None]
+"""The first page of the image, all its pages, and what OME-XML says of them."""
+MOST_MEANINGS = 64
+_meanings: dict[tuple[object, ...], _Meaning] = {}
+
+
+def _meaning(path: str, source: ByteSource, directories: list[Directory], pages: Pages) -> _Meaning:
+    """Return what the tags say; those of single pages that are alike, as in the slices of a stack, are looked at once."""
+    first = directories[0]
+    key = None
+    if (
+        len(directories) == 1
+        and pages[2] is None
+        and first.number(source, COMPRESSION) not in JPEG
+        and min(_size(source, first))
+    ):
+        key = first.fingerprint(source)  # a JPEG picture, and a page without a size, are described by their data too
+    known = _meanings.get(key) if key else None
+    if known is None:
+        known = _understood(path, source, directories, pages)
+        if key:
+            if len(_meanings) >= MOST_MEANINGS:
+                _meanings.clear()
+            _meanings[key] = known
+    return known
+
+
+def _understood(path: str, source: ByteSource, directories: list[Directory], pages: Pages) -> _Meaning:
+    import tifffile
+
+    base, same, image = pages
+    with source.file() as handle, tifffile.TiffFile(handle, name=os.path.basename(path), **OTHER_LAYOUTS) as file:
+        page = _page(file, source, directories, base)
+        form = form_of(path, page)
+        with _named(path):
+            planes = _planes(source, directories, (page, form), same, image)
+        layout = layout_of(path, page, form, file.byteorder)
+        return _Meaning(form, layout, planes, colour_of(page), page.jpegtables, notes_of(page))
 
 
 def _page(file: TiffFile, source: ByteSource, directories: list[Directory], index: int) -> TiffPage:

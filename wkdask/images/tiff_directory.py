@@ -19,11 +19,13 @@ WIDTH, HEIGHT, DESCRIPTION, NEW_SUBFILE_TYPE = 256, 257, 270, 254
 LAYOUT_TAGS = frozenset([256, 257, 258, 259, 262, 266, 277, 278, 284, 317, 322, 323, 338, 339, 347, 530, 32997, 32998])
 """Size, bits, compression, colours, bit order, samples, strips, planes, predictor, tiles, alpha, format, JPEG, depth."""
 PLACE_TAGS = frozenset([273, 279, 324, 325])
-LSM_TAG = 34412
+LSM_TAG, COMPRESSION, DATE_TIME = 34412, 259, 306
 NEEDED_TAGS = LAYOUT_TAGS | PLACE_TAGS | {DESCRIPTION, NEW_SUBFILE_TYPE, LSM_TAG}
 TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 INTEGERS = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 MOST_TAGS = 4096
+MOST_FINGERPRINT = 4096
+"""Bytes of values; descriptions of more are seldom alike in several files."""
 FIRST_READ = 512
 """Bytes read at once for a directory, which hold those of most files."""
 
@@ -56,11 +58,12 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """The description of one page: its place in the file, and the tags that wkdask itself looks at."""
+    """The description of one page: its place in the file, the tags that wkdask itself looks at, and the bytes of all tags."""
 
     offset: int
     words: Words
     entries: dict[int, Entry]
+    tags: bytes
 
     def value(self, source: ByteSource, code: int) -> bytes:
         """Return the bytes of a tag's value, b"" where there is no such tag.
@@ -70,7 +73,10 @@ class Directory:
         ValueError
             If the value reaches beyond the end of the file, or its type is unknown.
         """
-        kind, count, inline = self.entries.get(code, (1, 0, b""))
+        return self._value(source, code, self.entries.get(code, (1, 0, b"")))
+
+    def _value(self, source: ByteSource, code: int, entry: Entry) -> bytes:
+        kind, count, inline = entry
         if kind not in TYPE_SIZES:
             raise ValueError(f"tag {code} of the page at byte {self.offset} has the unknown type {kind}")
         size = count * TYPE_SIZES[kind]
@@ -102,6 +108,28 @@ class Directory:
     def layout(self, source: ByteSource) -> list[tuple[int, int, bytes]]:
         """Return all that decides how the bytes of a page are decoded, to be compared."""
         return [(code, entry[0], self.value(source, code)) for code, entry in self.entries.items() if code in LAYOUT_TAGS]
+
+    def fingerprint(self, source: ByteSource) -> tuple[object, ...] | None:
+        """Return all that is said of a page but when it was written and where its data lies; None if not all can be told.
+
+        That is where tags are damaged that nobody may need, or are very long.
+        """
+        said: list[tuple[int, Entry]] = []
+        left = MOST_FINGERPRINT
+        for code, kind, count, inline in self.words.entry.iter_unpack(self.tags):
+            if code == DATE_TIME:
+                continue
+            value = b""
+            if code not in PLACE_TAGS:
+                left -= count * TYPE_SIZES.get(kind, MOST_FINGERPRINT + 1)
+                if left < 0:
+                    return None
+                try:
+                    value = self._value(source, code, (kind, count, inline))
+                except ValueError:
+                    return None
+            said.append((code, (kind, count, value)))
+        return self.words, *said
 
 
 def read_directories(source: ByteSource) -> list[Directory]:
@@ -169,10 +197,11 @@ def _read_directory(source: ByteSource, words: Words, offset: int, page: int) ->
     if len(data) < length:
         raise ValueError(_missing(page, source.size))
     entries: dict[int, Entry] = {}
-    for code, kind, count, inline in entry.iter_unpack(memoryview(data)[counter.size : end]):
+    described = bytes(memoryview(data)[counter.size : end])
+    for code, kind, count, inline in entry.iter_unpack(described):
         if code in NEEDED_TAGS and code not in entries:
             entries[code] = kind, count, inline
-    return Directory(offset, words, entries), int(words.place.unpack_from(data, end)[0]), length
+    return Directory(offset, words, entries, described), int(words.place.unpack_from(data, end)[0]), length
 
 
 def _missing(page: int, size: int) -> str:

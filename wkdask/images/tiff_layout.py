@@ -276,6 +276,7 @@ def _decoded(picture: TiffPicture, data: bytearray | None, segment: int, rows: i
     return result
 
 
+MOST_SHARED = 256
 _shared: dict[tuple[object, ...], TiffLayout] = {}
 
 
@@ -310,5 +311,7 @@ def shared_layout(layout: TiffLayout, page: TiffPage) -> TiffLayout:
     )
     known = _shared.get(key)
     if known is None:
+        if len(_shared) >= MOST_SHARED:
+            _shared.clear()
         known = _shared[key] = replace(layout, decode=page.decode)
     return known

@@ -85,6 +85,8 @@ def _refuse_other_number(what: str, table: NDArray[np.int64], layout: TiffLayout
 
 def _refuse_uneven_pages(source: ByteSource, directories: list[Directory]) -> None:
     """Raise ValueError where a page is encoded in another way than the first."""
+    if len(directories) == 1:
+        return
     first = directories[0]
     entries = _layout_entries(first)
     values = first.layout(source)
