@@ -440,15 +440,16 @@ def test_a_plan_is_of_the_box_that_it_was_made_for(tmp_path, layer, more, volume
     np.testing.assert_array_equal(layer.get_mag(1).read(), volume)
 
 
-def test_a_box_that_others_extend_meanwhile_stays(tmp_path, layer, more, volume):
+@pytest.mark.parametrize(("depth", "then"), [(14, 30), (40, 40)])
+def test_a_box_that_others_extend_meanwhile_stays(tmp_path, layer, more, volume, depth, then):
     plan = layer.plan_append_images(more)
 
     def tell(plan, report, receipt):
         if report.done == 2:
-            layer.bounding_box = wk.BoundingBox((1, 5, 7), (30, 18, 14))
+            layer.bounding_box = wk.BoundingBox((1, 5, 7), (30, 18, depth))
 
     plan.run(progress=tell, pool=ThreadPool(1))
-    assert layer.bounding_box == wk.BoundingBox((1, 5, 7), (30, 18, 30))
+    assert layer.bounding_box == wk.BoundingBox((1, 5, 7), (30, 18, then))
     layer.bounding_box = wk.BoundingBox((3, 5, 7), (20, 17, 30))
     np.testing.assert_array_equal(layer.get_mag(1).read(), volume)
 
@@ -512,6 +513,22 @@ def test_what_lies_beyond_the_box_stays(box, depth, kind, tile_bytes, channels, 
     assert ((undone == 0) | (undone == expected[behind])).all()  # what a run that was given up had not reached is as it was
     expected[behind] = undone
     np.testing.assert_array_equal(found, expected)
+
+
+def test_voxels_that_others_wrote_behind_an_unfinished_run_stay(tmp_path, layer, more, volume):
+    other = sections(tmp_path / "other", 255 - volume, 13, 15)
+    stop(layer.plan_append_images(more), 3)
+    written = noise((20, 17, 4), seed=5)
+    layer.get_mag(1).write(written, absolute_offset=(3, 5, 20), allow_resize=True)
+    assert layer.bounding_box.size.z == 17
+    with pytest.raises(PlanRefusedError, match="Finish that first"):
+        layer.append_images(other)
+    with pytest.raises(PlanRefusedError, match=r"another one|differs"):
+        layer.append_images(more, orientation=Orientation((True, False, False)))
+    layer.append_images(other, allow_overwrite=True)
+    assert layer.bounding_box.size.z == 19
+    expected = np.concatenate([volume[..., :13], written, 255 - volume[..., 13:15]], axis=3)
+    np.testing.assert_array_equal(layer.get_mag(1).read(), expected)
 
 
 def test_what_was_given_up_does_not_come_back(tmp_path, layer, volume):
