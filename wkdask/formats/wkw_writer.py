@@ -47,11 +47,15 @@ class RawFile:
 
     def append(self, chunk: int, data: bytes | memoryview) -> None:
         """Write a block to its place."""
+        self.append_run(chunk, data)
+
+    def append_run(self, first: int, data: bytes | memoryview) -> None:
+        """Write blocks that follow each other to their place."""
         header = self._header
         if not self._at:
             self._out.write(header.pack())
             self._out.seek(header.offset + header.block_count * header.block_bytes)
-        position = header.offset + chunk * header.block_bytes
+        position = header.offset + first * header.block_bytes
         if self._at != position:
             self._out.seek(position)
         self._out.write(data)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from wkdask.formats.spec import ArrayHandle, ArraySpec, Written
 from wkdask.geometry.grid import Box, Index
 from wkdask.storage import Location
 from wkdask.storage.location import Writer, explained
+
+GROUP_BYTES = 4 << 20
+"""Chunks that are copied at once where two along each axis are not more."""
 
 
 class Chunks(Protocol):
@@ -32,6 +36,15 @@ class Chunks(Protocol):
 
     def close(self) -> None:
         """Let go of what was collected, published or not."""
+        ...
+
+
+@runtime_checkable
+class Runs(Protocol):
+    """Chunks that all have the same size, so that several that follow each other are appended at once."""
+
+    def append_run(self, first: int, data: memoryview) -> None:
+        """Add chunks by the number of the first."""
         ...
 
 
@@ -69,6 +82,7 @@ class UnitFile:
     def __enter__(self) -> Self:
         self._encode = encoder(self._spec.codec)
         self._file = self._chunks(self._stack.enter_context(self._place.writer(self._scratch)))
+        self._run = self._file.append_run if isinstance(self._file, Runs) else None
         self._stack.callback(self._file.close)
         return self
 
@@ -90,23 +104,16 @@ class UnitFile:
         block
             Its voxels, in stored axes.
         """
-        chunk = self._spec.chunk
         require_fit(block, region, self._spec.dtype)
-        stored = block.transpose()
-        buffer = np.zeros(chunk[::-1], self._spec.dtype)
-        flat = buffer.reshape(-1).view(np.uint8)
         with explained(self._place, "written"):
-            for cell in in_morton_order(region.coarsened(chunk)):
-                start = [i * c - a for i, c, a in zip(cell, chunk, region.start, strict=True)][::-1]
-                piece = stored[tuple([slice(max(0, a), a + n) for a, n in zip(start, buffer.shape, strict=True)])]
-                if piece.shape == buffer.shape:
-                    axis = _row_axis(piece)
-                    np.copyto(_rows(buffer, axis), _rows(piece, axis))
-                else:
-                    buffer[...] = 0
-                    buffer[tuple([slice(max(0, -a), max(0, -a) + n) for a, n in zip(start, piece.shape, strict=True)])] = piece
-                if _any(flat):
-                    self._file.append(self.number(cell), self._encode(flat.data))
+            for cells, voxels in _gathered(region, block.transpose(), self._spec.chunk):
+                kept = [n for n, first in enumerate(voxels[:, 0].tolist()) if first or _any(voxels[n])]
+                numbers = [self.number(cells[n]) for n in kept]
+                if self._run and numbers and numbers == list(range(numbers[0], numbers[0] + len(cells))):
+                    self._run(numbers[0], voxels.reshape(-1).data)
+                    continue
+                for n, number in zip(kept, numbers, strict=True):
+                    self._file.append(number, self._encode(voxels[n].data))
 
     def put_encoded(self, chunk: Sequence[int], data: bytes | memoryview) -> None:
         """Append a chunk, by its coordinate in the array, as it lies on disk."""
@@ -121,6 +128,50 @@ class UnitFile:
                 raise InputError(f"Chunk {tuple(cell)} is not of unit {self._index}. Give each unit its own chunks.")
             inside.append(i % n)
         return self._number(inside)
+
+
+def _gathered(
+    region: Box, stored: np.ndarray[Any, Any], chunk: Index
+) -> Iterator[tuple[list[Index], np.ndarray[Any, np.dtype[np.uint8]]]]:
+    """Yield the chunks that a region meets, along the Z-order curve: their coordinates, and the bytes of each as one row.
+
+    Two chunks along each axis follow each other on the curve, and are copied at once: their rows lie side by side in the
+    region, so that each of its cache lines is fetched once. The rows that are yielded are overwritten by the next.
+
+    Parameters
+    ----------
+    region
+        Voxels of the array. What it lacks of its chunks is 0.
+    stored
+        Its voxels, in reversed axes.
+    chunk
+        Voxels of a chunk.
+    """
+    item = stored.itemsize * math.prod(chunk)
+    pair = (2 if item << len(chunk) <= GROUP_BYTES else 1,) * len(chunk)
+    cells = region.coarsened(chunk)
+    room = np.empty(item * math.prod(map(min, pair, cells.shape)), np.uint8)
+    for group in in_morton_order(cells.coarsened(pair)):
+        some = Box(group, tuple(i + 1 for i in group)).refined(pair).intersect(cells)
+        split = [n for count, edge in zip(some.shape[::-1], chunk[::-1], strict=True) for n in (count, edge)]
+        voxels = _padded(region, stored, some.refined(chunk)).reshape(split, copy=False)
+        voxels = voxels.transpose(*range(0, len(split), 2), *range(1, len(split), 2))
+        target = room[: some.size * item].view(stored.dtype).reshape(voxels.shape)
+        axis = _row_axis(voxels)
+        np.copyto(_rows(target, axis), _rows(voxels, axis))
+        found = itertools.product(*map(range, some.start[::-1], some.stop[::-1]))  # of two along each axis: the curve's order
+        yield [cell[::-1] for cell in found], room[: some.size * item].reshape(some.size, item)
+
+
+def _padded(region: Box, stored: np.ndarray[Any, Any], box: Box) -> np.ndarray[Any, Any]:
+    """Return the voxels of a box, in reversed axes; 0 where the region does not reach."""
+    hit = box.intersect(region)
+    found = stored[hit.relative_to(region.start).slices[::-1]]
+    if hit == box:
+        return found
+    whole = np.zeros(box.shape[::-1], stored.dtype)
+    whole[hit.relative_to(box.start).slices[::-1]] = found
+    return whole
 
 
 def _row_axis(array: np.ndarray[Any, Any]) -> int:
@@ -146,7 +197,7 @@ def require_fit(block: np.ndarray[Any, Any], box: Box, dtype: str) -> None:
 
 def _any(flat: np.ndarray[Any, np.dtype[np.uint8]]) -> bool:
     """Whether any bit is set; -0.0 counts as a value."""
-    return bool(flat[0]) or bool((flat.view(np.uint64) if flat.size % 8 == 0 else flat).any())
+    return bool((flat.view(np.uint64) if flat.size % 8 == 0 else flat).any())
 
 
 class StoredUnit(Protocol):
