@@ -272,11 +272,10 @@ class MoreMags(LayerTarget):
 
     def clear(self) -> None:
         """Delete what the superseded run has made of magnifications that nothing lists."""
-        properties = read_properties(self.journal.target)
-        listed = {mag.mag for mag in properties.layer(self.journal.key).mags}
-        in_use = {place for _, place in places(self.journal.target, properties)}
-        for mag in self._superseded - listed:
-            folder = self.journal.target / self.journal.key / mag_name(mag)
+        target = self.journal.target
+        in_use = {place for _, place in places(target, read_properties(target))}
+        for mag in self._superseded:
+            folder = target / self.journal.key / mag_name(mag)
             if resolved(folder) not in in_use:
                 folder.delete()
 
