@@ -129,5 +129,5 @@ def require_chosen(array: ArrayHandle, name: str, storage: Storage, chosen: froz
         if has[what] != wanted[what]:
             raise InputError(
                 f"{name} has the {what} {has[what] or 'none'}, not {wanted[what] or 'none'}, and keeps it when it is made "
-                "anew. Leave that option out, or delete the magnification first."
+                "anew. Leave that option out."
             )
