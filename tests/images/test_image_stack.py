@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -327,3 +328,20 @@ def test_files_of_other_programs(fixtures_folder: Path) -> None:
         path = fixtures_folder / name
         expected, stack = tifffile.imread(path), find_images(path)
         assert np.array_equal(stack.read(0, stack.shape[0], 0, stack.shape[1]).squeeze(), expected.squeeze())
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_folder_of_files_with_several_pages(tmp_path: Path, data: st.DataObject) -> None:
+    depths = data.draw(st.lists(st.integers(2, 4), min_size=2, max_size=4))
+    more: dict[str, Any] = data.draw(st.sampled_from([{}, {"compression": "zlib", "rowsperstrip": 4}, {"tile": (16, 16)}]))
+    expected = np.random.default_rng(0).integers(0, 9999, (sum(depths), 17, 21), "uint16")
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
+    for number, depth in enumerate(depths):
+        start = sum(depths[:number])
+        tifffile.imwrite(folder / f"s{number + 8}.tif", expected[start : start + depth], photometric="minisblack", **more)
+    stack = find_images(folder)
+    assert (stack.shape, stack.multipage) == (expected.shape, False)
+    z0, z1 = sorted(data.draw(st.tuples(st.integers(0, len(expected)), st.integers(0, len(expected)))))
+    y0, y1 = sorted(data.draw(st.tuples(st.integers(0, 17), st.integers(0, 17))))
+    assert np.array_equal(stack.read(z0, z1, y0, y1)[..., 0], expected[z0:z1, y0:y1])

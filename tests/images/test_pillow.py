@@ -95,6 +95,24 @@ def test_frames_of_a_film_are_a_stack(tmp_path: Path, colour: str, kept: int, mo
     assert np.array_equal(window_of(picture, tmp_path / "a.gif", 3, (2, 9), (3, 4))[..., 0], expected[3][2:9, 3:4, 0])
 
 
+def test_what_users_should_know(tmp_path: Path) -> None:
+    grey = Image.fromarray(voxels(5, 6, dtype="uint8"))
+    grey.save(tmp_path / "plain.png")
+    grey.save(tmp_path / "clear.png", transparency=7)
+    grey.save(tmp_path / "frames.gif", save_all=True, append_images=[Image.new("L", (6, 5), 9)])
+    Image.new("RGB", (6, 5)).save(tmp_path / "album.jpg", "MPO", save_all=True, append_images=[Image.new("RGB", (6, 5), 9)])
+    for name, *words in (
+        ("plain.png",),
+        ("frames.gif",),
+        ("clear.png", "some colours are declared transparent"),
+        ("album.jpg", "the file holds 2 pictures; only the first is read"),
+    ):
+        picture = parsed(str(tmp_path / name))
+        assert len(picture.notes) == len(words) and all(word in note for word, note in zip(words, picture.notes, strict=True))
+        assert picture.pages == (2 if name == "frames.gif" else 1)
+    assert not read_whole(tmp_path / "album.jpg").any()
+
+
 def test_what_pillow_would_change_is_refused(tmp_path: Path) -> None:
     Image.new("CMYK", (5, 6)).save(tmp_path / "a.jpg")
     frames = [Image.new("L", (5, 6), value) for value in (0, 9)]
