@@ -155,6 +155,18 @@ def block_number(inside: Sequence[int]) -> int:
     return _NUMBERS[x] | _NUMBERS[y] << 1 | _NUMBERS[z] << 2
 
 
+def numbers_of(cells: Box) -> Numbers:
+    """Return the numbers of a file's blocks in a box of (x, y, z) coordinates, in C order of (z, y, x).
+
+    Examples
+    --------
+    >>> numbers_of(Box((1, 0, 0), (3, 2, 1))).tolist()
+    [1, 8, 3, 10]
+    """
+    x, y, z = (_SPREAD[a:b] for a, b in zip(cells.start, cells.stop, strict=True))
+    return (z[:, None, None] << 2 | y[:, None] << 1 | x).reshape(-1)
+
+
 def in_curve_order(cells: Box) -> tuple[Numbers, Numbers]:
     """Return the numbers of a file's blocks in a box of (x, y, z) coordinates, ascending, and which block of the box each is.
 
@@ -165,7 +177,6 @@ def in_curve_order(cells: Box) -> tuple[Numbers, Numbers]:
     >>> [found.tolist() for found in in_curve_order(Box((1, 0, 0), (3, 2, 1)))]
     [[1, 3, 8, 10], [0, 2, 1, 3]]
     """
-    x, y, z = (_SPREAD[a:b] for a, b in zip(cells.start, cells.stop, strict=True))
-    numbers = (z[:, None, None] << 2 | y[:, None] << 1 | x).reshape(-1)
+    numbers = numbers_of(cells)
     order = numbers.argsort()
     return numbers[order], order

@@ -6,7 +6,7 @@ import math
 import mmap
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wkdask.errors import DamagedError
-from wkdask.formats.codecs import decode
-from wkdask.formats.wkw_file import DataFile, Numbers, in_curve_order
+from wkdask.formats.codecs import decoder
+from wkdask.formats.wkw_file import DataFile, Numbers, numbers_of
 from wkdask.formats.wkw_header import CODECS, Header
 from wkdask.geometry.grid import Box, Tiling
 from wkdask.storage import Location, Stat
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 NEAR_BYTES = {True: (0, 256 << 10), False: (256 << 10, 16 << 20)}
 """Gaps that are read rather than skipped, and bytes that are read at once: locally, what a core's cache holds; on stores, what
 takes as long as a request."""
-PIECE_BYTES = 2 << 20
+PIECE_BYTES = 4 << 20
 """Decoded blocks that a thread reads at once, where one block is not larger."""
 SHARE_BYTES = {False: 16 << 20, True: 4 << 20}
 """Decoded bytes for which another thread pays, of raw and of compressed files."""
@@ -114,28 +114,23 @@ class _Shared:
 def _fill(file: DataFile, pieces: Iterator[Box], box: Box, out: Array) -> None:
     """Read pieces, boxes of blocks, and place them."""
     header, room = file.header, np.empty((0, 0, 0), np.uint8)
+    row = np.dtype((np.void, header.block * header.itemsize))
     with opened(file) as source:
         for cells in pieces:
             if room.shape[2] != cells.shape[0]:
-                room = np.empty(
-                    (header.block, header.block, cells.shape[0]), np.dtype((np.void, header.block * header.itemsize))
-                )
-            numbers, order = in_curve_order(cells)
-            stored: list[Any] = [None] * len(numbers)
-            for block, number, data in zip(order.tolist(), numbers.tolist(), source.encoded(numbers), strict=True):
-                stored[block] = number, data
-            _place(source, stored, cells, box, out, room)
+                room = np.empty((header.block, header.block, cells.shape[0]), row)
+            _place(source, cells, box, out, room)
 
 
-def _place(source: Source, stored: list[tuple[int, Bytes]], cells: Box, box: Box, out: Array, room: Array) -> None:
+def _place(source: Source, cells: Box, box: Box, out: Array, room: Array) -> None:
     """Decode a box of blocks and place what is wanted of them.
 
     Blocks that lie behind each other along x are put together first, in ``room``, which a core's cache holds, so that what
     is written to the result is as long as may be. A row of a block is moved as one element of numpy's ``void``: for short rows
     that takes a third of the time of slices.
     """
-    header = source.file.header
-    edge, item, columns = header.block, header.itemsize, cells.shape[0]
+    edge, columns, row = room.shape[0], room.shape[2], room.dtype
+    item = row.itemsize // edge
     begin = max(box.start[1], cells.start[0] * edge) - cells.start[0] * edge
     end = min(box.stop[1], cells.stop[0] * edge) - cells.start[0] * edge
     line = np.dtype((np.void, (end - begin) * item))
@@ -147,10 +142,11 @@ def _place(source: Source, stored: list[tuple[int, Bytes]], cells: Box, box: Box
         _hits(cells.start[2], cells.stop[2], box.start[3], box.stop[3], edge),
         _hits(cells.start[1], cells.stop[1], box.start[2], box.stop[2], edge),
     )
-    for n, ((at_z, to_z), (at_y, to_y)) in enumerate(rows):
-        for column, (number, data) in enumerate(stored[n * columns : n * columns + columns]):
-            block = np.ndarray((edge, edge), room.dtype, source.decoded(number, data))
-            room[at_z, at_y, column] = block[at_z, at_y]
+    stored, decode = iter(source.encoded(cells)), source.decoded
+    for (at_z, to_z), (at_y, to_y) in rows:
+        side_by_side = room[at_z, at_y]
+        for column in range(columns):
+            side_by_side[:, :, column] = np.ndarray((edge, edge), row, decode(*next(stored)))[at_z, at_y]
         lines[to_z, to_y] = wanted[at_z, at_y]
 
 
@@ -174,7 +170,7 @@ def opened(file: DataFile) -> Iterator[Source]:
     place = file.place
     if not place.is_local:
         yield Source(file, lambda start, stop: memoryview(place.read_bytes(start, stop)))
-    elif may_map(place.parent.url):
+    elif may_map(place.url.rpartition("/")[0]):
         mapped = _mapped(place, file.stat)
         yield Source(file, lambda start, stop: mapped[start:stop], runs=False)
     else:
@@ -202,14 +198,24 @@ class Source:
 
     def __init__(self, file: DataFile, read: Callable[[int, int], memoryview], *, runs: bool = True) -> None:
         self.file, self._read, self._runs = file, read, runs
+        self._decode = decoder(CODECS[file.header.kind - 1], file.header.block_bytes) if file.header.compressed else None
         self._gap, self._most = NEAR_BYTES[file.place.is_local]
 
-    def encoded(self, numbers: Numbers) -> Iterator[memoryview]:
-        """Yield blocks as they are stored; runs of blocks that lie near each other are read at once."""
-        starts, ends = self.file.starts(numbers).tolist(), self.file.starts(numbers + 1).tolist()
+    def encoded(self, cells: Box) -> Iterable[tuple[int, memoryview]]:
+        """Return number and stored bytes of each block of a box, in C order of (z, y, x); see `wkw_file.numbers_of`."""
+        numbers = numbers_of(cells)
         if not self._runs:
-            yield from map(self._bytes, starts, ends)
-            return
+            starts, ends = self.file.starts(numbers).tolist(), self.file.starts(numbers + 1).tolist()
+            return zip(numbers.tolist(), map(self._bytes, starts, ends), strict=True)
+        order = numbers.argsort()
+        found: list[Any] = [None] * len(numbers)
+        for block, data in zip(order.tolist(), self._in_runs(numbers[order]), strict=True):
+            found[block] = data
+        return zip(numbers.tolist(), found, strict=True)
+
+    def _in_runs(self, numbers: Numbers) -> Iterator[memoryview]:
+        """Yield blocks by their ascending numbers; runs of blocks that lie near each other are read at once."""
+        starts, ends = self.file.starts(numbers).tolist(), self.file.starts(numbers + 1).tolist()
         first, count = 0, len(starts)
         while first < count:
             last = first
@@ -232,11 +238,10 @@ class Source:
         DamagedError
             Where it does not decode to a block's size; the file and the block are named.
         """
-        header = self.file.header
-        if not header.compressed:
+        if self._decode is None:
             return data
         try:
-            return decode(CODECS[header.kind - 1], data, header.block_bytes)
+            return self._decode(data)
         except DamagedError as error:
             raise DamagedError(f"{self.file.place} is damaged: in block {number}, {error}. Write it again.") from None
 
