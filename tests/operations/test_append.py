@@ -34,7 +34,7 @@ from wkdask.geometry.grid import Box
 from wkdask.images import Selection, find_images
 from wkdask.metadata import VoxelSize
 from wkdask.operations import Coarser, Into, Orientation, Running, Sampling, Storage, ValueMap, plan_convert
-from wkdask.operations.append import Behind
+from wkdask.operations.append import Behind, plan_append
 from wkdask.operations.level import Level
 from wkdask.operations.source import FromImages
 from wkdask.operations.tiles import WriteTiles
@@ -327,6 +327,22 @@ def test_arrays_of_other_datasets_are_not_written(tmp_path, layer, more):
     assert stored(tmp_path / "theirs") == before
 
 
+def test_arrays_behind_links_are_not_written(tmp_path, layer, more):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "ds/em").rename(tmp_path / "theirs/em")
+    (tmp_path / "ds/em").symlink_to(tmp_path / "theirs/em", target_is_directory=True)
+    before = stored(tmp_path / "theirs")
+    refused(layer, tmp_path / "ds", ReadOnlyError, "Mag 1 of layer 'em' lies outside the dataset", more)
+    assert stored(tmp_path / "theirs") == before
+
+
+def test_arrays_that_are_two_mags_are_not_written(tmp_path, layer, more):
+    def same(found):
+        found["mags"][1]["path"] = found["mags"][0]["path"]
+
+    refused(edit(tmp_path / "ds", same), tmp_path / "ds", InputError, "lies where em/", more)
+
+
 @pytest.mark.parametrize("channel", [0, 1])
 def test_arrays_that_are_not_ours_alone(tmp_path, volume, more, channel):
     rgb = noise((20, 17, 5), 3)
@@ -515,6 +531,30 @@ def test_what_lies_beyond_the_box_stays(box, depth, kind, tile_bytes, channels, 
     np.testing.assert_array_equal(found, expected)
 
 
+def test_giving_up_a_run_keeps_what_the_box_holds(tmp_path, layer, more, volume):
+    before = {mag: layer.get_mag(mag).read() for mag in layer.mags}
+    stop(layer.plan_append_images(more), 10**6)
+    seen = []
+
+    def tell(plan, report, receipt):
+        if receipt is None:
+            seen.extend(layer.mags)
+            assert layer.bounding_box.size.z == 13
+            np.testing.assert_array_equal(layer.get_mag(1).read(), before[wk.Mag(1)])
+            assert layer.get_mag("2-2-1").read()[..., :13].any(axis=(0, 1, 2)).all()
+            raise Stop
+
+    other = plan_append(
+        Location(str(tmp_path / "ds")),
+        "em",
+        FromImages(find_images(sections(tmp_path / "c", volume, 13, 15))),
+        overwrite=True,
+    )
+    with pytest.raises(Stop):
+        other.run(progress=tell)
+    assert seen
+
+
 def test_voxels_that_others_wrote_behind_an_unfinished_run_stay(tmp_path, layer, more, volume):
     other = sections(tmp_path / "other", 255 - volume, 13, 15)
     stop(layer.plan_append_images(more), 3)
@@ -590,6 +630,8 @@ def test_memory_of_reading_behind_an_array(tmp_path, dtype, old):
     finally:
         tracemalloc.stop()
     assert peak <= write.bytes_needed - (8 << 20) + (1 << 20)
+    keeping = replace(write, levels=(replace(write.levels[0], keeps=True),))
+    assert keeping.bytes_needed == write.bytes_needed + 256 * 256 * 32 * array.spec.itemsize  # chunks that are merged at once
 
 
 def test_other_jobs_come_first(tmp_path, layer, more):

@@ -19,6 +19,7 @@ from wkdask.metadata import LayerProperties, Properties, load_json
 from wkdask.operations.choices import Running, Sampling
 from wkdask.operations.convert import room_for, source_name, stack_identity, stack_settings
 from wkdask.operations.downsample import under
+from wkdask.operations.existing import open_to_replace, resolved
 from wkdask.operations.level import Level, path_below
 from wkdask.operations.pyramid import build_stages, chosen_tiles, with_kernels
 from wkdask.operations.source import FromImages
@@ -256,7 +257,7 @@ def _own_array(target: Location, properties: Properties, layer: LayerProperties,
     """Return the array of a magnification, after checking that its units may be written, and hold nothing but this layer."""
     opened = open_mag_array(target, properties, layer, mag.to_tuple())
     array, axes = opened.handle, opened.handle.spec.axes
-    if not array.location.url.startswith(f"{target.url}/"):
+    if not resolved(array.location).startswith(f"{resolved(target)}/"):
         raise ReadOnlyError(
             f"Mag {mag} of layer '{layer.name}' lies outside the dataset, at {array.location}, so nothing is added to it from "
             "here. Append to the dataset that it belongs to."
@@ -266,7 +267,6 @@ def _own_array(target: Location, properties: Properties, layer: LayerProperties,
             f"Mag {mag} of layer '{layer.name}' has the axes {', '.join(axes)}; sections are added to c, x, y, z and to "
             "t, c, x, y, z. Convert all sections into a new layer."
         )
-    array.unit((0,) * len(axes))  # refuses arrays that can only be read
     c = axes.index("c")
     shown, stored = opened.box.shape[c], array.spec.shape[c]
     if shown != stored or any(opened.box.start[: c + 1]):
@@ -274,7 +274,7 @@ def _own_array(target: Location, properties: Properties, layer: LayerProperties,
             f"Mag {mag} of layer '{layer.name}' shows {shown} of the {stored} channels of its array, or not its first time "
             "points. Convert all sections into a new layer."
         )
-    return array
+    return open_to_replace(target, properties, layer, mag)
 
 
 def _check_fit(layer: LayerProperties, images: FromImages, dtype: str, mag: Mag) -> None:
