@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import product
+from operator import mul
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from wkdask.errors import DamagedError
 from wkdask.formats.codecs import decoder
 from wkdask.formats.wkw_file import DataFile, Numbers, numbers_of
 from wkdask.formats.wkw_header import CODECS, Header
-from wkdask.geometry.grid import Box, Tiling
+from wkdask.geometry.grid import Box, Index, Tiling
 from wkdask.storage import Location, Stat
 from wkdask.storage.local import may_map
 from wkdask.storage.location import explained
@@ -47,18 +48,26 @@ def read_box(array: WkwArray, box: Box) -> Array:
         whole = read_box(array, Box((0, *box.start[1:]), (channels, *box.stop[1:])))
         return np.asfortranarray(whole[box.slices[0]])
     out = np.empty(box.shape, array.spec.dtype, order="F")
-    units = array.spec.grid.units(box)
-    for number in units.covering(box):
-        index = units.cell(number)
-        unit = array.spec.grid.unit_box(index)
-        hit = unit.intersect(box)
-        part = out[hit.relative_to(box.start).slices]
+    for index, hit in _by_unit(array, box) if out.size else ():
+        part = out if hit == box else out[hit.relative_to(box.start).slices]
         file = array.file(index, known=True)
         if file is None:
             part[...] = 0
         else:
-            read_file(file, hit.relative_to(unit.start), part)
+            read_file(file, hit.relative_to(tuple(map(mul, index, array.spec.unit))), part)
     return out
+
+
+def _by_unit(array: WkwArray, box: Box) -> Iterator[tuple[Index, Box]]:
+    """Yield the units that a box meets, and what it has of each."""
+    cells = box.coarsened(array.spec.unit)
+    if cells.size == 1:  # as most are
+        yield cells.start, box
+        return
+    grid = array.spec.grid
+    for number in (units := grid.units(box)).covering(box):
+        index = units.cell(number)
+        yield index, grid.unit_box(index).intersect(box)
 
 
 def read_file(file: DataFile, box: Box, out: Array) -> None:
@@ -90,6 +99,8 @@ def read_file(file: DataFile, box: Box, out: Array) -> None:
 def _pieces(cells: Box, block_bytes: int, limit: int) -> Iterator[Box]:
     """Yield a box of blocks in pieces of limited size, as long along x as may be."""
     left = max(1, limit // block_bytes)
+    if cells.size <= left:
+        return iter((cells,))
     shape = [1, 1, 1]
     for axis, n in enumerate(cells.shape):
         shape[axis] = max(1, min(n, left // math.prod(shape)))
