@@ -181,8 +181,12 @@ def status(path: str) -> FileStatus:
     names = split_member(path)
     if names is None:
         return os.stat(path)
-    with _descriptor(names[0]) as (descriptor, found):
+    descriptor = os.open(names[0], OPEN_FLAGS)
+    try:
+        found = _regular(names[0], descriptor)
         return Status(member_of(names[0], descriptor, found, names[1]).size, found.st_mtime_ns)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -219,11 +223,16 @@ def opened(path: str) -> Iterator[ByteSource]:
     (bytearray(b'cde'), bytearray(b'ijk'))
     """
     names = split_member(path)
-    with _descriptor(path if names is None else names[0]) as (descriptor, found):
+    file = path if names is None else names[0]
+    descriptor = os.open(file, OPEN_FLAGS)
+    try:
+        found = _regular(file, descriptor)
         if names is None:
             yield FileSource(descriptor, found.st_size, found.st_mtime_ns)
         else:
-            yield _member_source(names[0], descriptor, found, member_of(names[0], descriptor, found, names[1]))
+            yield _member_source(file, descriptor, found, member_of(file, descriptor, found, names[1]))
+    finally:
+        os.close(descriptor)
 
 
 def _member_source(archive: str, descriptor: int, found: os.stat_result, member: Member) -> ByteSource:
@@ -232,19 +241,18 @@ def _member_source(archive: str, descriptor: int, found: os.stat_result, member:
     return MemorySource(unpacked(archive, descriptor, found, member), found.st_mtime_ns)
 
 
-@contextmanager
-def _descriptor(path: str) -> Iterator[tuple[int, os.stat_result]]:
-    """Open a regular file; a pipe or a device of that name would wait for ever, or never end."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
-    try:
-        found = os.fstat(descriptor)
-        if stat.S_ISDIR(found.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "It is no regular file", path)
-        yield descriptor, found
-    finally:
-        os.close(descriptor)
+OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+"""Not waiting: a pipe would do so for ever."""
+
+
+def _regular(path: str, descriptor: int) -> os.stat_result:
+    """Return the status of a regular file; a device of that name might never end."""
+    found = os.fstat(descriptor)
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "It is no regular file", path)
+    return found
 
 
 def read_into(source: ByteSource, buffer: Buffer, offset: int) -> None:
