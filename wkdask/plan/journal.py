@@ -153,7 +153,7 @@ class Journal:
             (self.folder / "plan.json").write_bytes(json.dumps(document, indent=1).encode())
             return False
         if found.get("fingerprint") == document["fingerprint"]:
-            if found.get("layout") != document["layout"]:
+            if any(found.get(key) != document[key] for key in ("layout", "tasks")):
                 raise PlanRefusedError(
                     f"{self.target} holds an unfinished run for layer '{self.key}' that began in other tiles after this plan "
                     "was made. Make the plan anew: it will go on with those."
