@@ -7,6 +7,7 @@ import os
 import struct
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,9 @@ def test_data_that_reaches_to_the_end_of_the_file(tmp_path: Path, method: int) -
         found = os.fstat(file.fileno())
         member = zip_archive.member_of(str(path), file.fileno(), found, "a")
         assert member.data_start(str(path), file.fileno(), length) == length - packed
+        for offset in (length - 29, length, 2**40):
+            with pytest.raises(CorruptImageError, match=f"'a' does not lie at byte {offset}"):
+                replace(member, offset=offset).data_start(str(path), file.fileno(), length)
         with pytest.raises(CorruptImageError, match=f"should reach to byte {length}, but the file has {length - 1} bytes"):
             member.data_start(str(path), file.fileno(), length - 1)
     changed(path, 28, "<H", behind + 1, local=True)
@@ -230,6 +234,11 @@ def test_damaged_members(tmp_path: Path) -> None:
     (tmp_path / "b.zip").write_bytes(content)
     with pytest.raises(CorruptImageError, match=r"'a' in '.*b\.zip' can not be unpacked"), opened(f"{tmp_path}/b.zip!/a"):
         pass
+    changed(tmp_path / "a.zip", 20, "<I", packed - 2)
+    os.utime(tmp_path / "a.zip", ns=(1, 1))
+    with pytest.raises(CorruptImageError, match="it ends after"), opened(f"{tmp_path}/a.zip!/a"):
+        pass
+    changed(tmp_path / "a.zip", 20, "<I", packed)
     changed(tmp_path / "a.zip", 16, "<I", 7)
     zip_archive._directories.clear()
     zip_archive._unpacked.clear()

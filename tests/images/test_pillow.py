@@ -68,16 +68,16 @@ def test_modes_of_png(tmp_path: Path, mode: str) -> None:
     assert np.array_equal(window_of(picture, tmp_path / "a.png", 0, (2, 9), (3, 4)), expected[2:9, 3:4])
 
 
-@pytest.mark.parametrize("colours", ["grey", "rgb"])
-def test_palettes(tmp_path: Path, colours: str) -> None:
+@pytest.mark.parametrize("odd", [None, 0, 1, 2])
+def test_palettes(tmp_path: Path, odd: int | None) -> None:
     grey = voxels(11, 13, dtype="uint8")
     image = Image.fromarray(grey)
-    image.putpalette([value if colours == "grey" or channel else 255 - value for value in range(256) for channel in range(3)])
-    expected = np.stack([grey] * 3, 2) if colours == "grey" else np.stack([255 - grey, grey, grey], 2)
+    image.putpalette([255 - value if channel == odd else value for value in range(256) for channel in range(3)])
+    expected = np.stack([255 - grey if channel == odd else grey for channel in range(3)], 2)
     for name in ("a.png", "a.gif", "a.bmp"):
         image.save(tmp_path / name)
-        assert parsed(str(tmp_path / name)).colour == colours
-        assert np.array_equal(read_whole(tmp_path / name), expected[..., :1] if colours == "grey" else expected)
+        assert parsed(str(tmp_path / name)).colour == ("grey" if odd is None else "rgb")
+        assert np.array_equal(read_whole(tmp_path / name), expected[..., :1] if odd is None else expected)
 
 
 @pytest.mark.parametrize("colour", ["grey", "rgb"])
@@ -95,6 +95,43 @@ def test_frames_of_a_film_are_a_stack(tmp_path: Path, colour: str, kept: int, mo
     assert np.array_equal(window_of(picture, tmp_path / "a.gif", 3, (2, 9), (3, 4))[..., 0], expected[3][2:9, 3:4, 0])
 
 
+@pytest.mark.parametrize("more", [0, 1])
+def test_films_up_to_a_limit_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: int) -> None:
+    frames = [Image.fromarray(voxels(11, 13, dtype="uint8") + z) for z in range(3)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    monkeypatch.setattr(reader, "KEPT_FRAMES", 3 * 11 * 13 - more)
+    picture = parsed(str(tmp_path / "a.gif"))
+    assert picture.decoded_bytes == 11 * 13 * (20 + 16 + (0 if more else 3))
+    factory, _ = Image.OPEN["GIF"]
+    times: list[int] = []
+    monkeypatch.setitem(Image.OPEN, "GIF", (lambda *one: (times.append(1), factory(*one))[1], lambda _: True))
+    for page in (2, 0, 1, 2):
+        assert np.array_equal(window_of(picture, tmp_path / "a.gif", page, (0, 11), (0, 13))[..., 0], np.asarray(frames[page]))
+    assert len(times) == (4 if more else 1) and bool(reader._films) != bool(more)
+    os.utime(tmp_path / "a.gif", ns=(1, 1))  # changed, as far as anybody knows
+    window_of(picture, tmp_path / "a.gif", 1, (0, 11), (0, 13))
+    assert len(times) == (5 if more else 2) and len(reader._films) == (0 if more else 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(MemoryError("x"), "asks for more memory than there is"), (ValueError("Odd."), "Odd. Write"), (KeyError(), "KeyError")],
+)
+def test_whatever_pillow_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    Image.new("L", (6, 5)).save(tmp_path / "a.png")
+    picture = parsed(str(tmp_path / "a.png"))
+    monkeypatch.setattr(Image.Image, "crop", fail)
+    with pytest.raises(CorruptImageError, match=f"can not be decoded: .*{words}"):
+        window_of(picture, tmp_path / "a.png", 0, (0, 5), (0, 6))
+    monkeypatch.setitem(Image.OPEN, "PNG", (fail, lambda _: True))
+    forget_parsed()
+    with pytest.raises(CorruptImageError, match=f"can not be read as an image: .*{words}"):
+        parsed(str(tmp_path / "a.png"))
+
+
 def test_what_users_should_know(tmp_path: Path) -> None:
     grey = Image.fromarray(voxels(5, 6, dtype="uint8"))
     grey.save(tmp_path / "plain.png")
@@ -109,7 +146,7 @@ def test_what_users_should_know(tmp_path: Path) -> None:
     ):
         picture = parsed(str(tmp_path / name))
         assert len(picture.notes) == len(words) and all(word in note for word, note in zip(words, picture.notes, strict=True))
-        assert picture.pages == (2 if name == "frames.gif" else 1)
+        assert (picture.pages, picture.dims) == ((2, (("z", 2),)) if name == "frames.gif" else (1, ()))
     assert not read_whole(tmp_path / "album.jpg").any()
 
 
