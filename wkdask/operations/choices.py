@@ -117,14 +117,15 @@ class Sampling:
 
     def kernel(self, category: str) -> str:
         """Return the kernel of a layer's category."""
-        if self.interpolation == "default":
+        mode = self.interpolation.lower()
+        if mode == "default":
             return "median" if category == "color" else "mode"
-        if self.interpolation not in KERNELS:
+        if mode not in KERNELS:
             known = ", ".join(("default", *KERNELS))
             raise InputError(
                 f"There is no interpolation mode {self.interpolation!r} here; there are {known}. Use one of those."
             )
-        return KERNELS[self.interpolation]
+        return KERNELS[mode]
 
 
 @dataclass(frozen=True, slots=True)

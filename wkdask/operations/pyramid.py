@@ -12,6 +12,7 @@ import numpy as np
 from wkdask import kernels
 from wkdask.arrays.mag_array import read_filled
 from wkdask.arrays.opening import layer_ends
+from wkdask.errors import InputError
 from wkdask.formats import ArrayHandle, find_format
 from wkdask.geometry import Mag
 from wkdask.geometry.grid import Box, Index, Tiling
@@ -308,6 +309,10 @@ def build_levels(
     storage, kernel
         How voxels lie on disk, and how they are reduced.
     """
+    if math.prod(layer.bounding_box.size) >= 1 << 62:
+        raise InputError(
+            f"Layer '{layer.name}' has a box of {layer.bounding_box.size} voxels, more than can be counted. Correct it."
+        )
     form, levels = find_format(storage.data_format), list[Level]()
     for mag, before in zip(mags, [finer or mags[0], *mags], strict=False):
         ends = layer_ends(layer, mag.to_tuple())

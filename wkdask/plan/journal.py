@@ -149,7 +149,9 @@ class Journal:
         document = json.loads(json.dumps(document))
         found = self.document()
         if found is None or self.superseding:
-            self.folder.delete()  # what is left of a job that ended; its receipts say nothing of this one
+            for name in self.folder.names():  # what is left of a job that ended; its receipts say nothing of this one
+                if name != "plan.json":  # last, so that a run which is given up is known until this one is
+                    (self.folder / name).delete()
             (self.folder / "plan.json").write_bytes(json.dumps(document, indent=1).encode())
             return False
         if found.get("fingerprint") == document["fingerprint"]:
