@@ -131,8 +131,8 @@ def write_blocks(out: Writer, header: Header, sources: Sequence[Source]) -> Writ
     if not header.compressed:
         file = RawFile(out, header)
         for numbers, blocks in _gathered(reads, rows):
-            for a, b in _consecutive(numbers):
-                file.append(int(numbers[a]), b"".join(blocks[a:b]))
+            for number, block in zip(numbers.tolist(), blocks, strict=True):
+                file.append(number, block)
         return file.publish()
     header = header.in_file()
     empty = zero_block(CODECS[header.kind - 1], header.block_bytes)
@@ -142,13 +142,11 @@ def write_blocks(out: Writer, header: Header, sources: Sequence[Source]) -> Writ
     out.write(header.pack() + ends[1:].astype("<u8").tobytes())
     at = 0
     for numbers, blocks in _gathered(reads, rows):
-        data: list[bytes | memoryview] = []
         for number, block in zip(numbers.tolist(), blocks, strict=True):
             if number > at:
-                data.append(empty * (number - at))
-            data.append(block)
+                out.write(empty * (number - at))
+            out.write(block)
             at = number + 1
-        out.write(b"".join(data))
     out.write(empty * (header.block_count - at))
     stat = out.publish()
     return Written(stat.size, stat.mtime_ns, digest(header, ends), header.block_count)
@@ -167,12 +165,6 @@ def _sorted(entries: Sequence[Entries]) -> np.ndarray[Any, Any]:
     last = np.append(np.diff(rows["number"]) > 0, np.ones(min(1, len(rows)), bool))
     kept: np.ndarray[Any, Any] = rows[last]
     return kept
-
-
-def _consecutive(numbers: np.ndarray[Any, Any]) -> list[tuple[int, int]]:
-    """Return the slices of ascending numbers in which each is one more than the one before."""
-    breaks = (np.flatnonzero(np.diff(numbers) > 1) + 1).tolist()
-    return list(zip([0, *breaks], [*breaks, len(numbers)], strict=True))
 
 
 def _gathered(reads: Sequence[Read], rows: np.ndarray[Any, Any]) -> Any:

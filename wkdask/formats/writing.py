@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from operator import mul
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -148,29 +149,35 @@ def _gathered(
         Voxels of a chunk.
     """
     item = stored.itemsize * math.prod(chunk)
-    pair = (2 if item << len(chunk) <= GROUP_BYTES else 1,) * len(chunk)
+    pair = 2 if item << len(chunk) <= GROUP_BYTES else 1
     cells = region.coarsened(chunk)
-    room = np.empty(item * math.prod(map(min, pair, cells.shape)), np.uint8)
-    for group in in_morton_order(cells.coarsened(pair)):
-        some = Box(group, tuple(i + 1 for i in group)).refined(pair).intersect(cells)
-        split = [n for count, edge in zip(some.shape[::-1], chunk[::-1], strict=True) for n in (count, edge)]
-        voxels = _padded(region, stored, some.refined(chunk)).reshape(split, copy=False)
-        voxels = voxels.transpose(*range(0, len(split), 2), *range(1, len(split), 2))
-        target = room[: some.size * item].view(stored.dtype).reshape(voxels.shape)
+    groups = cells.coarsened((pair,) * len(chunk))
+    ranges = [
+        [range(max(i * pair, a), min(i * pair + pair, b)) for i in range(first, end)]
+        for a, b, first, end in zip(cells.start, cells.stop, groups.start, groups.stop, strict=True)
+    ]
+    room = np.empty(item * pair ** len(chunk), np.uint8)
+    edges, origin = chunk[::-1], region.start[::-1]
+    for group in in_morton_order(groups):
+        some = [along[i - first] for along, i, first in zip(ranges, group, groups.start, strict=True)][::-1]
+        counts = [len(r) for r in some]
+        start = [r.start * edge - a for r, edge, a in zip(some, edges, origin, strict=True)]
+        voxels = _padded(stored, start, tuple(map(mul, counts, edges)))
+        voxels = voxels.reshape([n for both in zip(counts, edges, strict=True) for n in both], copy=False)
+        voxels = voxels.transpose(*range(0, voxels.ndim, 2), *range(1, voxels.ndim, 2))
+        rows = room[: voxels.nbytes].reshape(-1, item)
         axis = _row_axis(voxels)
-        np.copyto(_rows(target, axis), _rows(voxels, axis))
-        found = itertools.product(*map(range, some.start[::-1], some.stop[::-1]))  # of two along each axis: the curve's order
-        yield [cell[::-1] for cell in found], room[: some.size * item].reshape(some.size, item)
+        np.copyto(_rows(rows.view(stored.dtype).reshape(voxels.shape), axis), _rows(voxels, axis))
+        yield [cell[::-1] for cell in itertools.product(*some)], rows  # of two along each axis: the curve's order
 
 
-def _padded(region: Box, stored: np.ndarray[Any, Any], box: Box) -> np.ndarray[Any, Any]:
-    """Return the voxels of a box, in reversed axes; 0 where the region does not reach."""
-    hit = box.intersect(region)
-    found = stored[hit.relative_to(region.start).slices[::-1]]
-    if hit == box:
+def _padded(stored: np.ndarray[Any, Any], start: Sequence[int], shape: Index) -> np.ndarray[Any, Any]:
+    """Return a box of an array that may begin before it and end behind it; what lies outside is 0."""
+    found = stored[tuple([slice(max(0, a), a + n) for a, n in zip(start, shape, strict=True)])]
+    if found.shape == shape:
         return found
-    whole = np.zeros(box.shape[::-1], stored.dtype)
-    whole[hit.relative_to(box.start).slices[::-1]] = found
+    whole = np.zeros(shape, stored.dtype)
+    whole[tuple([slice(max(0, -a), max(0, -a) + n) for a, n in zip(start, found.shape, strict=True)])] = found
     return whole
 
 
