@@ -1,0 +1,51 @@
+"""Any box of a unit, put in any pieces and any order, against numpy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from tests.formats.arrays import bits, boxes_in, filled_chunks, fresh_place, noise, specs
+from tests.formats.test_wkw import specs as wkw_specs
+from wkdask.formats import ArraySpec, Wkw, Zarr3, writing
+from wkdask.geometry.grid import Box, Tiling
+
+
+@pytest.mark.parametrize("group_bytes", [0, 4 << 20], ids=["one by one", "two along each axis"])
+@pytest.mark.parametrize("name", ["wkw", "zarr3"])
+@hypothesis.settings(max_examples=60, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.given(data=st.data())
+def test_any_pieces_in_any_order(
+    name: str, group_bytes: int, data: st.DataObject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "GROUP_BYTES", group_bytes)
+    spec: ArraySpec = data.draw(wkw_specs() if name == "wkw" else specs())
+    array = (Wkw() if name == "wkw" else Zarr3()).create(fresh_place("memory", tmp_path), spec)
+    units = spec.grid.units()
+    index = units.cell(data.draw(st.integers(0, len(units) - 1)))
+    box = spec.grid.unit_box(index).intersect(spec.grid.box)
+    wanted = np.zeros(spec.shape, spec.dtype)
+    region = data.draw(boxes_in(box))
+    if name == "wkw":  # all channels are one chunk, and one block
+        region = Box((0, *region.start[1:]), (spec.shape[0], *region.stop[1:]))
+    voxels = noise(region, spec.dtype, 1)
+    chunks = spec.grid.chunks(region)
+    for number in data.draw(st.lists(st.integers(0, len(chunks) - 1), max_size=8)):
+        voxels[chunks.box(number).relative_to(region.start).slices] = 0
+    wanted[region.slices] = voxels
+    pieces = Tiling(region, tuple(c * data.draw(st.sampled_from([1, 2, 3, 8])) for c in spec.chunk))
+    order = data.draw(st.permutations(range(len(pieces)))) if len(pieces) < 20 else range(len(pieces))
+    voxels = np.asarray(voxels, order=data.draw(st.sampled_from("CF")))
+    with array.unit(index) as out:
+        for number in order:
+            piece = pieces.box(number)
+            out.put(piece, voxels[piece.relative_to(region.start).slices])
+    np.testing.assert_array_equal(bits(array.read(spec.grid.box)), bits(wanted))
+    filled = filled_chunks(spec, wanted)
+    assert (array.inspect(index) is not None) == bool(filled)
+    if name == "zarr3":
+        assert out.written.chunks == len(filled)
