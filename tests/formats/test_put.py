@@ -10,6 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from tests.formats.arrays import bits, boxes_in, filled_chunks, fresh_place, noise, specs
+from tests.formats.test_wkw import make
 from tests.formats.test_wkw import specs as wkw_specs
 from wkdask.formats import ArraySpec, Wkw, Zarr3, writing
 from wkdask.geometry.grid import Box, Tiling
@@ -49,3 +50,24 @@ def test_any_pieces_in_any_order(
     assert (array.inspect(index) is not None) == bool(filled)
     if name == "zarr3":
         assert out.written.chunks == len(filled)
+
+
+def test_raw_blocks_that_do_not_follow_each_other_are_written_to_their_places(tmp_path: Path) -> None:
+    for axis in (1, 2, 3):
+        for pieces in (1, 2, 3):
+            array = make(fresh_place("local", tmp_path), "none")
+            stop = [4, 4, 4]
+            stop[axis - 1] = 4 * pieces
+            box = Box((0, 0, 0, 0), (1, *stop))
+            voxels = noise(box, "uint8", axis)
+            with array.unit((0, 0, 0, 0)) as out:
+                out.put(box, voxels)
+            wanted = np.zeros(array.spec.shape, "uint8")
+            wanted[box.slices] = voxels
+            np.testing.assert_array_equal(array.read(array.spec.grid.box), wanted)
+
+
+def test_empty_boxes_look_at_no_file(tmp_path: Path) -> None:
+    array = make(fresh_place("local", tmp_path), "lz4")
+    array.unit_location((0, 0, 0, 0)).write_bytes(b"no WKW")
+    assert array.read(Box((0, 5, 5, 5), (1, 5, 9, 5))).shape == (1, 0, 4, 0)
