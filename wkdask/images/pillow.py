@@ -30,7 +30,7 @@ MODES = {
 HELD_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}
 """Bytes in which pillow holds a pixel; 4 for all other modes."""
 FORMATS = ("PNG", "JPEG", "BMP", "GIF")
-BAND = 1 << 18
+BAND = 1 << 16
 """Pixels that are taken out of pillow's picture at once."""
 LARGEST_RATIO = 8 * 1040
 """What claims more bytes of pixels than this times its own size is damaged: deflate can do 1032, a bit becomes a byte."""
