@@ -45,7 +45,7 @@ class LocalFiles:
             found = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return None if not modes.S_ISREG(found.st_mode) else Stat(found.st_size, found.st_mtime_ns)
+        return None if modes.S_ISDIR(found.st_mode) else Stat(found.st_size, found.st_mtime_ns)
 
     def is_folder(self, path: str) -> bool:
         """Whether there is a folder."""
