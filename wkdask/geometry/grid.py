@@ -7,9 +7,11 @@ are half-open. Everything here is arithmetic: a grid of 10^8 units costs as litt
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import add, mul
 
 Index = tuple[int, ...]
 
@@ -30,7 +32,7 @@ class Box:
     @property
     def shape(self) -> Index:
         """Voxels along each axis."""
-        return tuple(max(0, b - a) for a, b in zip(self.start, self.stop, strict=True))
+        return tuple([b - a if b > a else 0 for a, b in zip(self.start, self.stop, strict=True)])
 
     @property
     def size(self) -> int:
@@ -45,13 +47,14 @@ class Box:
     def intersect(self, other: Box) -> Box:
         """Return what both boxes cover; an empty box where they do not meet."""
         start = tuple(map(max, self.start, other.start))
-        return Box(start, tuple(max(a, min(p, q)) for a, p, q in zip(start, self.stop, other.stop, strict=True)))
+        ends = zip(start, self.stop, other.stop, strict=True)
+        return Box(start, tuple([p if a <= p <= q else max(a, min(p, q)) for a, p, q in ends]))
 
     def shifted(self, offset: Sequence[int]) -> Box:
         """Return the box moved by an offset."""
         return Box(
-            tuple(a + o for a, o in zip(self.start, offset, strict=True)),
-            tuple(b + o for b, o in zip(self.stop, offset, strict=True)),
+            tuple([a + o for a, o in zip(self.start, offset, strict=True)]),
+            tuple([b + o for b, o in zip(self.stop, offset, strict=True)]),
         )
 
     def relative_to(self, origin: Sequence[int]) -> Box:
@@ -61,16 +64,13 @@ class Box:
     def coarsened(self, factor: Sequence[int]) -> Box:
         """Return the smallest box of coarse voxels that covers this one."""
         return Box(
-            tuple(a // f for a, f in zip(self.start, factor, strict=True)),
-            tuple(-(-b // f) for b, f in zip(self.stop, factor, strict=True)),
+            tuple([a // f for a, f in zip(self.start, factor, strict=True)]),
+            tuple([-(-b // f) for b, f in zip(self.stop, factor, strict=True)]),
         )
 
     def refined(self, factor: Sequence[int]) -> Box:
         """Return the box of fine voxels that this box of coarse ones covers."""
-        return Box(
-            tuple(a * f for a, f in zip(self.start, factor, strict=True)),
-            tuple(b * f for b, f in zip(self.stop, factor, strict=True)),
-        )
+        return Box(tuple(map(mul, self.start, factor)), tuple(map(mul, self.stop, factor)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +90,16 @@ class Tiling:
     shape: Index
     cells: Box = field(init=False, repr=False, compare=False)
     """The tiles' own coordinates: box // shape, rounded outwards."""
+    _strides: Index = field(init=False, repr=False, compare=False)
+    """By how much a tile's number grows along each axis."""
 
     def __post_init__(self) -> None:
-        cells = self.over.coarsened(self.shape) if self.over.size else Box(self.over.start, self.over.start)
+        self._lay(self.over.coarsened(self.shape) if self.over.size else Box(self.over.start, self.over.start))
+
+    def _lay(self, cells: Box) -> None:
         object.__setattr__(self, "cells", cells)
+        shape = cells.shape
+        object.__setattr__(self, "_strides", tuple([math.prod(shape[axis + 1 :]) for axis in range(len(shape))]))
 
     def __len__(self) -> int:
         return self.cells.size
@@ -121,15 +127,68 @@ class Tiling:
 
     def box_at(self, cell: Sequence[int]) -> Box:
         """Return the voxels of the tile at a coordinate."""
-        start = tuple(i * s for i, s in zip(cell, self.shape, strict=True))
-        return Box(start, tuple(a + s for a, s in zip(start, self.shape, strict=True))).intersect(self.over)
+        return self.voxels(Box(tuple(cell), tuple(i + 1 for i in cell)))
+
+    def voxels(self, cells: Box) -> Box:
+        """Return the voxels of all tiles with coordinates in a box."""
+        return cells.refined(self.shape).intersect(self.over)
+
+    def meeting(self, box: Box) -> Box:
+        """Return the coordinates of the tiles that a box meets; it must have some voxels in common with all tiles."""
+        return box.intersect(self.over).coarsened(self.shape)
+
+    def boxes(self, numbers: range) -> Iterator[Box]:
+        """Yield the voxels of adjacent tiles as few boxes, which do not overlap.
+
+        Examples
+        --------
+        >>> list(Tiling(Box((0, 0), (6, 6)), (2, 2)).boxes(range(2, 6)))
+        [Box(start=(0, 4), stop=(2, 6)), Box(start=(2, 0), stop=(4, 6))]
+        """
+        at, shape, strides = numbers.start, self.cells.shape, self._strides
+        while at < numbers.stop:
+            left = numbers.stop - at
+            axis = 0
+            while strides[axis] > left or at % strides[axis]:  # as much as fits
+                axis += 1
+            low = [at // stride % n for stride, n in zip(strides, shape, strict=True)]
+            count = min(left // strides[axis], shape[axis] - low[axis])
+            high = [*[i + 1 for i in low[:axis]], low[axis] + count, *shape[axis + 1 :]]
+            origin = self.cells.start
+            start = map(mul, map(add, low, origin), self.shape)
+            stop = map(mul, map(add, high, origin), self.shape)
+            yield Box(tuple(map(max, start, self.over.start)), tuple(map(min, stop, self.over.stop)))
+            at += count * strides[axis]
+
+    def runs(self, box: Box) -> Iterator[range]:
+        """Yield the numbers of the tiles that a box meets, in ascending order, as runs of adjacent ones.
+
+        Examples
+        --------
+        >>> list(Tiling(Box((0, 0), (6, 6)), (2, 2)).runs(Box((1, 2), (3, 6))))
+        [range(1, 3), range(4, 6)]
+        """
+        length, firsts = 0, []
+        ends = zip(
+            box.start, box.stop, self.over.start, self.over.stop, self.shape, self.cells.start, self._strides, strict=True
+        )
+        for low, high, first, last, edge, origin, stride in ends:
+            a, b = max(low, first), min(high, last)
+            if a >= b:
+                return
+            a, b = a // edge - origin, -(-b // edge) - origin
+            length = b - a
+            firsts.append(range(a * stride, b * stride, stride))
+        firsts[-1:] = [firsts[-1][:1]]
+        for steps in itertools.product(*firsts):
+            number = sum(steps)
+            yield range(number, number + length)
 
     def covering(self, box: Box) -> Iterator[int]:
         """Yield, in ascending order, the numbers of the tiles that a box meets."""
-        box = box.intersect(self.over)
-        if not box.size:
+        if not box.intersect(self.over).size:
             return
-        cells = box.coarsened(self.shape)
+        cells = self.meeting(box)
         stack: list[Index] = [()]
         while stack:
             head = stack.pop()

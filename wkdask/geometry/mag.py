@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeAlias, Union
 
-from wkdask.errors import InputError
-from wkdask.geometry.vec import Vec3Int, to_whole
+from wkdask.errors import GeometryError
+from wkdask.geometry.vec import Vec3Int
+from wkdask.geometry.whole_numbers import to_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +33,7 @@ class Mag:
 
     Raises
     ------
-    InputError
+    GeometryError
         Where this is no such thing, or a component is no power of two.
 
     Examples
@@ -140,7 +141,7 @@ class Mag:
             return self._xyz == other._xyz
         try:
             return self._xyz == _parse(other)
-        except InputError:
+        except GeometryError:
             return NotImplemented
 
     def __hash__(self) -> int:
@@ -163,7 +164,7 @@ def _parse(mag: Any) -> Vec3Int:
         return mag.to_vec3_int()
     xyz = _vector(mag)
     if any(c < 1 or c & (c - 1) for c in xyz):
-        raise InputError(f"{mag!r} is no magnification: its numbers must be powers of two. Use one such as 1, 2 or 4-4-2.")
+        raise GeometryError(f"{mag!r} is no magnification: its numbers must be powers of two. Use one such as 1, 2 or 4-4-2.")
     return xyz
 
 
@@ -174,15 +175,15 @@ def _vector(mag: Any) -> Vec3Int:
         mag = mag.tolist()
     if isinstance(mag, str):
         if not _NAME.fullmatch(mag):
-            raise InputError(f"{mag!r} is no magnification. {hint}")
+            raise GeometryError(f"{mag!r} is no magnification. {hint}")
         numbers = [int(part) for part in mag.split("-")]
     elif isinstance(mag, float):
-        raise InputError(f"{mag!r} is no magnification, as it is a float. {hint}")
+        raise GeometryError(f"{mag!r} is no magnification, as it is a float. {hint}")
     else:
         try:
             numbers = [to_whole(part) for part in mag] if hasattr(mag, "__iter__") else [to_whole(mag)]
-        except InputError:
-            raise InputError(f"{mag!r} is no magnification. {hint}") from None
+        except GeometryError:
+            raise GeometryError(f"{mag!r} is no magnification. {hint}") from None
     if len(numbers) not in (1, 3) or (len(numbers) == 1 and hasattr(mag, "__iter__") and not isinstance(mag, str)):
-        raise InputError(f"{mag!r} is no magnification, as it has {len(numbers)} numbers. {hint}")
+        raise GeometryError(f"{mag!r} is no magnification, as it has {len(numbers)} numbers. {hint}")
     return Vec3Int(numbers) if len(numbers) == 3 else Vec3Int.full(numbers[0])

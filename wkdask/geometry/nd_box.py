@@ -6,27 +6,30 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from wkdask.errors import InputError
+from wkdask.errors import GeometryError, GeometryKeyError
 from wkdask.geometry.mag import Mag, MagLike
-from wkdask.geometry.vec import Vec3Int, Vec3IntLike, to_whole, to_wholes
+from wkdask.geometry.slices import Slices
+from wkdask.geometry.vec import XYZ, Vec3Int, Vec3IntLike, VecInt, VecIntLike
+from wkdask.geometry.whole_numbers import to_whole, to_wholes
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from wkdask.geometry.normalized_box import NormalizedBoundingBox
 
-XYZ = ("x", "y", "z")
-VecIntLike: TypeAlias = Vec3IntLike | Sequence[int]
+UNNAMED = "Unnamed Bounding Box"
+Color: TypeAlias = tuple[float, float, float, float]
+Index: TypeAlias = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class NDBoundingBox:
+@dataclass(frozen=True, slots=True, eq=False, repr=False, init=False)
+class NDBoundingBox(Slices):
     """A half-open box of voxels with named axes; x, y and z are always among them.
 
     A negative size is turned around: what counts are the voxels. Magnifications touch x, y and z only. Where a method takes a
-    vector, it takes one number for each axis, or three for x, y and z. Boxes are equal where corner, size and axes are.
+    vector, it takes one number for each axis, or three for x, y and z. Axes are sorted by `index`. Boxes are equal where
+    corner, size and axes are.
 
     Parameters
     ----------
@@ -37,11 +40,13 @@ class NDBoundingBox:
     axes
         Names of the axes, such as ``("t", "x", "y", "z")``.
     index
-        Where each axis lies in the stored array.
+        Where each axis lies in the stored array; default: in this order from 0.
+    name, is_visible, color
+        How the box is shown, as a box of an annotation; color is red, green, blue and alpha from 0 to 1.
 
     Raises
     ------
-    InputError
+    GeometryError
         Where the lengths differ, an axis is named twice, or x, y or z is missing.
 
     Examples
@@ -53,27 +58,45 @@ class NDBoundingBox:
     (slice(3, 4, None), Vec3Int(8, 8, 8))
     """
 
-    topleft: tuple[int, ...]
-    size: tuple[int, ...]
+    topleft: VecInt
+    size: VecInt
     axes: tuple[str, ...]
-    index: tuple[int, ...]
+    index: VecInt
+    name: str | None
+    is_visible: bool
+    color: Color | None
 
-    def __post_init__(self) -> None:
-        topleft, size, axes, index = to_wholes(self.topleft), to_wholes(self.size), tuple(self.axes), to_wholes(self.index)
+    def __init__(
+        self,
+        topleft: VecIntLike,
+        size: VecIntLike,
+        axes: Iterable[str],
+        index: VecIntLike | None = None,
+        name: str | None = UNNAMED,
+        is_visible: bool = True,
+        color: Color | None = None,
+    ) -> None:
+        self._place(to_wholes(topleft), to_wholes(size), tuple(axes), index)
+        for what, value in (("name", name), ("is_visible", is_visible), ("color", color)):
+            object.__setattr__(self, what, value)
+
+    def _place(self, topleft: Index, size: Index, axes: tuple[str, ...], order: VecIntLike | None) -> None:
+        """Set where the box lies, after checking that it is one."""
+        index = tuple(range(len(axes))) if order is None else to_wholes(order)
         if not len(topleft) == len(size) == len(axes) == len(index):
-            raise InputError(
+            raise GeometryError(
                 f"A box needs as many numbers as axes: topleft {topleft}, size {size}, axes {axes}, index {index}."
             )
         if len(set(axes)) != len(axes) or not set(XYZ) <= set(axes):
-            raise InputError(f"A box needs the axes x, y and z, each once; got {axes}. Name all of them.")
-        object.__setattr__(self, "topleft", self._vector(a + min(n, 0) for a, n in zip(topleft, size, strict=True)))
-        object.__setattr__(self, "size", self._vector(map(abs, size)))
-        object.__setattr__(self, "axes", axes)
-        object.__setattr__(self, "index", self._vector(index))
+            raise GeometryError(f"A box needs the axes x, y and z, each once; got {axes}. Name all of them.")
+        start, voxels = [a + min(n, 0) for a, n in zip(topleft, size, strict=True)], list(map(abs, size))
+        rows = sorted(zip(index, axes, start, voxels, strict=True), key=lambda row: row[0])
+        object.__setattr__(self, "axes", tuple(row[1] for row in rows))
+        for what, at in (("topleft", 2), ("size", 3), ("index", 0)):
+            object.__setattr__(self, what, self._vector(row[at] for row in rows))  # type: ignore[misc]
 
-    @staticmethod
-    def _vector(values: Iterable[int]) -> tuple[int, ...]:
-        return tuple(values)
+    def _vector(self, values: Iterable[int]) -> VecInt:
+        return VecInt(tuple(values), axes=self.axes)
 
     def _spread(self, values: VecIntLike, other: int) -> tuple[int, ...]:
         """Return one number for each axis, where three are those of x, y and z, and `other` is that of the others."""
@@ -81,7 +104,7 @@ class NDBoundingBox:
         if len(numbers) == 3 < self.ndim:
             return tuple(numbers[XYZ.index(a)] if a in XYZ else other for a in self.axes)
         if len(numbers) != self.ndim:
-            raise InputError(f"{values!r} has {len(numbers)} numbers, the box has the axes {self.axes}. Give one for each.")
+            raise GeometryError(f"{values!r} has {len(numbers)} numbers, the box has the axes {self.axes}. Give one for each.")
         return numbers
 
     def _factor(self, mag: MagLike) -> tuple[int, ...]:
@@ -89,7 +112,7 @@ class NDBoundingBox:
 
     def _moved(self, topleft: Iterable[int], size: Iterable[int]) -> Self:
         """Return a box with the same axes elsewhere."""
-        return type(self)(tuple(topleft), tuple(size), self.axes, self.index)
+        return replace(self, topleft=tuple(topleft), size=tuple(size))  # type: ignore[arg-type]
 
     def _between(self, start: Iterable[int], stop: Iterable[int]) -> Self:
         """Return a box between two corners; empty where they are the wrong way round."""
@@ -97,15 +120,16 @@ class NDBoundingBox:
         return self._moved(start, (max(0, b - a) for a, b in zip(start, stop, strict=True)))
 
     def _same_axes(self, other: NDBoundingBox) -> NDBoundingBox:
+        """Return another box with the axes of this one, where it has these."""
         if self.axes != other.axes:
-            raise InputError(f"Two boxes need the same axes in the same order, got {self.axes} and {other.axes}.")
+            raise GeometryError(f"Two boxes need the same axes in the same order, got {self.axes} and {other.axes}.")
         return other
 
     @classmethod
-    def from_axes(cls, axes: Iterable[str], sizes: Iterable[int]) -> NDBoundingBox:
+    def from_axes(cls, axes: Iterable[str], sizes: Iterable[int]) -> Self:
         """Make a box at 0 whose axes are stored in this order."""
-        axes, sizes = tuple(axes), tuple(sizes)
-        return NDBoundingBox((0,) * len(axes), sizes, axes, tuple(range(len(axes))))
+        names = tuple(axes)
+        return cls((0,) * len(names), tuple(sizes), names)
 
     @classmethod
     def group_boxes_with_aligned_mag(
@@ -123,7 +147,7 @@ class NDBoundingBox:
         return len(self.axes)
 
     @property
-    def bottomright(self) -> tuple[int, ...]:
+    def bottomright(self) -> VecInt:
         """The first voxel beyond the box, along each axis."""
         return self._vector(a + n for a, n in zip(self.topleft, self.size, strict=True))
 
@@ -152,7 +176,7 @@ class NDBoundingBox:
 
     def _axis(self, axis: str) -> int:
         if axis not in self.axes:
-            raise InputError(f"The box has no axis {axis!r}; it has {self.axes}. Name one of those.")
+            raise GeometryKeyError(f"The box has no axis {axis!r}; it has {self.axes}. Name one of those.")
         return self.axes.index(axis)
 
     def get_shape(self, axis_name: str) -> int:
@@ -176,9 +200,25 @@ class NDBoundingBox:
         """Return a box from the same corner to another end."""
         return self._moved(self.topleft, (b - a for a, b in zip(self.topleft, to_wholes(new_bottomright), strict=True)))
 
-    def with_index(self, new_index: VecIntLike) -> NDBoundingBox:
-        """Return the box with its axes stored elsewhere."""
-        return NDBoundingBox(self.topleft, self.size, self.axes, to_wholes(new_index))
+    def with_index(self, new_index: VecIntLike) -> Self:
+        """Return the box with its axes stored elsewhere, and sorted by that."""
+        return replace(self, index=to_wholes(new_index))  # type: ignore[arg-type]
+
+    def with_index_xyz(self, new_xyz: Vec3IntLike) -> Self:
+        """Return the box with x, y and z stored elsewhere, and its axes sorted by that."""
+        return self.with_index(self._with_xyz(self.index, new_xyz))
+
+    def with_name(self, name: str | None) -> Self:
+        """Return the box with another name."""
+        return replace(self, name=name)
+
+    def with_is_visible(self, is_visible: bool) -> Self:
+        """Return the box shown or hidden."""
+        return replace(self, is_visible=is_visible)
+
+    def with_color(self, color: Color) -> Self:
+        """Return the box in another color: red, green, blue and alpha from 0 to 1."""
+        return replace(self, color=color)
 
     def _with_xyz(self, values: Sequence[int], new: Vec3IntLike) -> tuple[int, ...]:
         xyz = Vec3Int(new)
@@ -227,18 +267,18 @@ class NDBoundingBox:
         return self._between(start, (b + m for b, m in zip(self.bottomright, right, strict=True)))
 
     def intersected_with(self, other: NDBoundingBox, dont_assert: bool = False) -> Self:
-        """Return what both boxes cover; `InputError` where that is nothing, or with `dont_assert` an empty box."""
-        self._same_axes(other)
+        """Return what both boxes cover; `GeometryError` where that is nothing, or with `dont_assert` an empty box."""
+        other = self._same_axes(other)
         box = self._between(map(max, self.topleft, other.topleft), map(min, self.bottomright, other.bottomright))
         if box.is_empty():
             if not dont_assert:
-                raise InputError(f"{self} and {other} do not meet. Choose boxes that do, or pass dont_assert=True.")
+                raise GeometryError(f"{self} and {other} do not meet. Choose boxes that do, or pass dont_assert=True.")
             return box._moved(box.topleft, (0,) * self.ndim)
         return box
 
     def extended_by(self, other: NDBoundingBox) -> Self:
         """Return the smallest box around both; an empty box adds nothing."""
-        self._same_axes(other)
+        other = self._same_axes(other)
         if other.is_empty():
             return self
         if self.is_empty():
@@ -255,17 +295,21 @@ class NDBoundingBox:
 
     def contains(self, coord: Iterable[float]) -> bool:
         """Tell whether a point, which may lie between voxels, is in the box."""
-        return all(a <= c < b for a, c, b in zip(self.topleft, coord, self.bottomright, strict=True))
+        numbers = tuple(coord)
+        if len(numbers) != self.ndim:
+            raise GeometryError(f"{coord!r} has {len(numbers)} numbers, the box has the axes {self.axes}. Give one for each.")
+        return all(a <= c < b for a, c, b in zip(self.topleft, numbers, self.bottomright, strict=True))
 
     def contains_bbox(self, inner_bbox: NDBoundingBox) -> bool:
         """Tell whether all voxels of another box are in this one; an empty one always is."""
-        return inner_bbox.is_empty() or self.intersected_with(inner_bbox, dont_assert=True) == inner_bbox
+        inner = self._same_axes(inner_bbox)
+        return inner.is_empty() or self.intersected_with(inner, dont_assert=True) == inner
 
     def in_mag(self, mag: MagLike) -> Self:
-        """Return the box in voxels of a magnification; `InputError` where it is not aligned to that."""
+        """Return the box in voxels of a magnification; `GeometryError` where it is not aligned to that."""
         factor = self._factor(mag)
         if any(a % f or n % f for a, n, f in zip(self.topleft, self.size, factor, strict=True)):
-            raise InputError(f"{self} is not aligned to mag {Mag(mag)}. Use align_with_mag first.")
+            raise GeometryError(f"{self} is not aligned to mag {Mag(mag)}. Use align_with_mag first.")
         return self._moved(
             (a // f for a, f in zip(self.topleft, factor, strict=True)),
             (n // f for n, f in zip(self.size, factor, strict=True)),
@@ -300,20 +344,29 @@ class NDBoundingBox:
         shape = self._spread(chunk_shape, 1)
         align = shape if chunk_border_alignments is None else self._spread(chunk_border_alignments, 1)
         if any(s < 1 or a < 1 or s % a for s, a in zip(shape, align, strict=True)):
-            raise InputError(f"Chunks of {shape} must be positive multiples of the alignments {align}. Choose others.")
+            raise GeometryError(f"Chunks of {shape} must be positive multiples of the alignments {align}. Choose others.")
         bounds = list(zip(self.topleft, self.bottomright, shape, align, strict=True))
         first = [a if chunk_border_alignments is None else a // by * by for a, _, _, by in bounds]
         for start in itertools.product(*(range(f, b, s) for f, (_, b, s, _) in zip(first, bounds, strict=True))):
             stop = tuple(min(f + s, b) for f, (_, b, s, _) in zip(start, bounds, strict=True))
             yield self._between(map(max, start, self.topleft), stop)
 
-    def to_slices(self) -> tuple[slice, ...]:
-        """Return a slice for each axis."""
-        return tuple(slice(a, b) for a, b in zip(self.topleft, self.bottomright, strict=True))
+    def normalize_axes(self, num_channels: int) -> NormalizedBoundingBox:
+        """Return the box with an axis of channels, where it has none but x, y and z; one of several axes keeps them.
 
-    def slice_array(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-        """Return the part of an array, whose axes are the box's and which starts at 0, that the box covers."""
-        return array[self.to_slices()]
+        Examples
+        --------
+        >>> from wkdask.geometry import BoundingBox
+        >>> BoundingBox((1, 2, 3), (4, 5, 6)).normalize_axes(3).size
+        VecInt(3, 4, 5, 6, axes=('c', 'x', 'y', 'z'))
+        """
+        from wkdask.geometry.normalized_box import normalized
+
+        return normalized(self, num_channels)
+
+    def denormalize(self) -> NDBoundingBox:
+        """Return the box without the axis of channels that `normalize_axes` added; others stay as they are."""
+        return self
 
     def to_config_dict(self) -> dict[str, Any]:
         """Return ``{"topleft": …, "size": …, "axes": …}``."""
@@ -340,4 +393,7 @@ class NDBoundingBox:
         return hash((tuple(self.topleft), tuple(self.size), self.axes))
 
     def __repr__(self) -> str:
-        return f"NDBoundingBox(topleft={self.topleft}, size={self.size}, axes={self.axes}, index={self.index})"
+        return (
+            f"{type(self).__name__}(topleft={tuple(self.topleft)}, size={tuple(self.size)}, axes={self.axes}, "
+            f"index={tuple(self.index)})"
+        )

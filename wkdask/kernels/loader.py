@@ -23,20 +23,28 @@ COMPILE_SECONDS = 2.0
 """Processor seconds of numpy kernels from which on loading, and once compiling, numba's pays."""
 
 NUMPY_RATES = {
-    ("median", 2): 2.0e9,
-    ("median", 4): 0.9e9,
-    ("mode", 2): 1.0e9,
+    ("median", 2): 1.0e9,
+    ("median", 4): 1.0e9,
+    ("median", 8): 0.8e9,
+    ("mode", 2): 2.0e9,
     ("mode", 4): 0.4e9,
-    ("max", 2): 1.0e9,
-    ("max", 4): 1.0e9,
-    ("max", 8): 1.0e9,
-    ("min", 2): 1.0e9,
-    ("min", 4): 1.0e9,
-    ("min", 8): 1.0e9,
+    ("mode", 8): 0.25e9,
+    ("mean", 2): 1.3e9,
+    ("mean", 4): 1.3e9,
+    ("mean", 8): 1.3e9,
+    ("max", 2): 1.5e9,
+    ("max", 4): 1.5e9,
+    ("max", 8): 1.5e9,
+    ("min", 2): 1.5e9,
+    ("min", 4): 1.5e9,
+    ("min", 8): 1.5e9,
 }
-"""Bytes a second that numpy reduces on one core, by mode and voxels of a window; others are near `SLOW_RATE`."""
+"""Bytes a second that numpy reduces on one core, by mode and voxels of a window; others are near `SLOW_RATE`.
 
-SLOW_RATE = 0.06e9
+Those of uint8, which is the slowest; `benchmarks/kernels.py` prints those of all.
+"""
+
+SLOW_RATE = 0.1e9
 
 
 class _State:
@@ -60,7 +68,7 @@ def worth_compiling(mode: str, work: Iterable[tuple[int, int]]) -> bool:
 
     Examples
     --------
-    >>> worth_compiling("median", [(1 << 28, 4)]), worth_compiling("median", [(1 << 28, 8)])
+    >>> worth_compiling("median", [(1 << 30, 8)]), worth_compiling("median", [(1 << 32, 8)])
     (False, True)
     """
     return sum(size / NUMPY_RATES.get((mode, window), SLOW_RATE) for size, window in work) > COMPILE_SECONDS

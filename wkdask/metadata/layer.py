@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, PrivateAttr, StrictInt, StrictStr, ValidationInfo, model_validator
+from pydantic import BeforeValidator, Field, PlainValidator, PrivateAttr, StrictInt, StrictStr, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from wkdask.errors import InputError, MagNotFoundError, MetadataError
@@ -44,6 +44,13 @@ class DataFormat(StrEnum):
     Precomputed = "neuroglancerPrecomputed"
 
 
+def _format(value: Any) -> DataFormat | str:
+    """Return the name of a format, known or not, as an installed package may know it when an array is opened."""
+    if not isinstance(value, str) or not value:
+        raise PydanticCustomError("data_format", "the name of a format")
+    return next((known for known in DataFormat if known.value == value), value)
+
+
 def _segment_id(value: Any) -> Any:
     if isinstance(value, dict) and value.get("customJsonEncoding") == "bigint":
         text = value.get("value")
@@ -73,7 +80,8 @@ class LayerProperties(Document):
     category: LayerCategoryType
     bounding_box: BoundingBoxProperties
     element_class: StrictStr
-    data_format: DataFormat
+    data_format: Annotated[DataFormat | str, PlainValidator(_format)]
+    """A `DataFormat`, or the text of another name; opening an array says where no such format is installed."""
     mags: tuple[MagProperties, ...]
     num_channels: Annotated[StrictInt, Field(ge=1, lt=2**31)] = 1
     additional_axes: tuple[AxisProperties, ...] | None = None
@@ -125,7 +133,7 @@ class LayerProperties(Document):
         dtype, num_channels
             dtype of one channel, by name or as numpy has it; how many channels.
         data_format
-            Text of a `DataFormat`.
+            Text of a `DataFormat`, or the name of another format.
         bounding_box
             In mag-1 voxels, not below 0: a box, or a top left and a size.
         additional_axes
@@ -193,6 +201,31 @@ class LayerProperties(Document):
             )
         return tuple(sorted(places, key=lambda name: places[name]))
 
+    def with_axis_order(self, axes: Sequence[str]) -> Self:
+        """Return a layer without magnifications whose arrays are to have their axes in another stored order.
+
+        The order stands in the box until there is a magnification that says it.
+
+        Examples
+        --------
+        >>> layer = LayerProperties.new("a", "color", "uint8", 1, "zarr3", ((0, 0, 0), (8, 8, 8)))
+        >>> layer.with_axis_order("czyx").axes()
+        ('c', 'z', 'y', 'x')
+        """
+        if self.mags or sorted(axes) != sorted(self.axes()):
+            raise InputError(
+                f"Layer {self.name!r} has the axes {self.axes()} and {len(self.mags)} magnifications; it can not get the order "
+                f"{tuple(axes)}. Give each of the axes once, before there are magnifications."
+            )
+        order = {axis: place for place, axis in enumerate(axes) if axis in DEFAULT_AXES}
+        extra = tuple(axis.updated(index=list(axes).index(axis.name)) for axis in self.additional_axes or ())
+        return self.model_copy(
+            update={
+                "bounding_box": self.bounding_box.model_copy(update={"axisOrder": order}),
+                "additional_axes": extra or self.additional_axes,
+            }
+        )
+
     def _axis_order(self) -> dict[str, int] | None:
         orders = {mag.name: mag.axis_order for mag in self.mags if mag.axis_order is not None}
         if not orders and not self.mags:
@@ -211,6 +244,11 @@ class LayerProperties(Document):
                     "they must be the same. Correct the document."
                 )
         return dict(order)
+
+    @property
+    def finest_first(self) -> tuple[MagProperties, ...]:
+        """The magnifications, sorted; the document may have any order."""
+        return tuple(sorted(self.mags, key=lambda mag: mag_order(mag.mag)))
 
     def mag(self, mag: Any) -> MagProperties:
         """Return a magnification, given in any spelling.
@@ -240,12 +278,20 @@ class LayerProperties(Document):
         ['1', '2']
         """
         others = [m for m in self.mags if m.mag != mag.mag]
-        return self.model_copy(update={"mags": tuple(sorted([*others, mag], key=lambda m: mag_order(m.mag)))})
+        update: dict[str, Any] = {"mags": tuple(sorted([*others, mag], key=lambda m: mag_order(m.mag)))}
+        if mag.axis_order is not None and "axisOrder" in (self.bounding_box.model_extra or {}):
+            box = self.bounding_box.to_dict()
+            update["bounding_box"] = BoundingBoxProperties(**{key: box[key] for key in box if key != "axisOrder"})
+        return self.model_copy(update=update)
 
     def without_mag(self, mag: Any) -> Self:
         """Return the layer without a magnification that it has."""
         gone = self.mag(mag)
         return self.model_copy(update={"mags": tuple(m for m in self.mags if m is not gone)})
+
+    def without_mags(self) -> Self:
+        """Return the layer without any magnification."""
+        return self.model_copy(update={"mags": ()})
 
     def with_view_configuration(self, **changes: Any) -> Self:
         """Return the layer with other values in its default view configuration; None takes one away.

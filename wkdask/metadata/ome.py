@@ -22,8 +22,13 @@ def ome_attributes(
     *,
     name: str | None = None,
     version: str = "0.5",
+    channels: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return the attributes of the group that holds a layer's magnifications.
+
+    Where the axes end with z, y, x, as the specification recommends, each coarser magnification also has a translation: the
+    centre of its first voxel lies (mag - 1) / 2 voxels behind that of the finest. For other orders, the attributes are those
+    that the reference writes.
 
     Parameters
     ----------
@@ -37,6 +42,8 @@ def ome_attributes(
         Of the image.
     version
         "0.5" (Zarr 3) or "0.4" (Zarr 2).
+    channels
+        How each channel is shown, from `omero_channels`; none: that is left out.
 
     Raises
     ------
@@ -57,10 +64,11 @@ def ome_attributes(
         multiscale["version"] = version
     multiscale["axes"] = [_axis(axis) for axis in axes]
     multiscale["datasets"] = [
-        {"path": path, "coordinateTransformations": [{"type": "scale", "scale": _scale(axes, voxel_size, mag)}]}
-        for mag, path in pairs
+        {"path": path, "coordinateTransformations": _transformations(axes, voxel_size, mag)} for mag, path in pairs
     ]
-    group = {"multiscales": [multiscale]}
+    group: dict[str, Any] = {"multiscales": [multiscale]}
+    if channels:
+        group["omero"] = {"channels": list(channels)} | ({"version": version} if version == "0.4" else {})
     return {"ome": {"version": version, **group}} if version == "0.5" else group
 
 
@@ -79,6 +87,76 @@ def _axis(name: str) -> dict[str, str]:
     return axis
 
 
-def _scale(axes: Sequence[str], voxel_size: VoxelSize, mag: tuple[int, int, int]) -> list[float]:
-    edges = {axis: edge * m for axis, edge, m in zip("xyz", voxel_size.to_nanometer(), mag, strict=True)}
-    return [edges.get(axis, 1.0) for axis in axes]
+def is_conventional(axes: Sequence[str]) -> bool:
+    """Whether the stored order is the one that the specification recommends: z, y, x last.
+
+    Examples
+    --------
+    >>> is_conventional("czyx"), is_conventional("cxyz")
+    (True, False)
+    """
+    return tuple(axes[-3:]) == ("z", "y", "x")
+
+
+def is_allowed(axes: Sequence[str]) -> bool:
+    """Whether the specification allows axes: two to five, time before channels and others, these before space.
+
+    Examples
+    --------
+    >>> is_allowed("tcxyz"), is_allowed("ctzyx")
+    (True, False)
+    """
+    ranks = [{"time": 0, "space": 2}.get(_TYPES.get(axis, ""), 1) for axis in axes]
+    return 2 <= len(ranks) <= 5 and ranks == sorted(ranks)
+
+
+def omero_channels(
+    name: str, channels: int, dtype: str, color: Sequence[float] | None = None, window: tuple[float, float] | None = None
+) -> list[dict[str, Any]]:
+    """Return how each channel of an image is shown by other viewers.
+
+    Parameters
+    ----------
+    name
+        Of the layer.
+    channels, dtype
+        How many, and the voxels' type, whose range the window lies in.
+    color
+        Red, green, blue from 0 to 255; by default white, and for three channels red, green and blue.
+    window
+        The values that are shown as black and as full colour; by default the range of the dtype.
+
+    Examples
+    --------
+    >>> omero_channels("em", 1, "uint8", window=(10, 200))
+    [{'label': 'em', 'active': True, 'color': 'FFFFFF', 'window': {'min': 0, 'max': 255, 'start': 10, 'end': 200}}]
+    """
+    whole = (0, 1) if dtype.startswith("float") else _int_range(dtype)
+    start, end = window or whole
+    rgb = channels == 3 and color is None
+    tints = ["FF0000", "00FF00", "0000FF"] if rgb else [_hex(color or (255, 255, 255))] * channels
+    labels = [name] if channels == 1 else [f"{name} {i}" for i in range(channels)]
+    low, high = min(whole[0], start), max(whole[1], end)
+    return [
+        {"label": label, "active": True, "color": tint, "window": {"min": low, "max": high, "start": start, "end": end}}
+        for label, tint in zip(labels, tints, strict=True)
+    ]
+
+
+def _int_range(dtype: str) -> tuple[int, int]:
+    bits = int(dtype.lstrip("uint"))
+    return (0, 2**bits - 1) if dtype.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+def _hex(color: Sequence[float]) -> str:
+    return "".join(f"{min(255, max(0, round(part))):02X}" for part in color)
+
+
+def _transformations(axes: Sequence[str], voxel_size: VoxelSize, mag: tuple[int, int, int]) -> list[dict[str, Any]]:
+    nanometer = voxel_size.to_nanometer()
+    edges = {axis: edge * m for axis, edge, m in zip("xyz", nanometer, mag, strict=True)}
+    found: list[dict[str, Any]] = [{"type": "scale", "scale": [edges.get(axis, 1.0) for axis in axes]}]
+    if is_conventional(axes) and mag != (1, 1, 1):
+        centres = {axis: edge * (m - 1) / 2 for axis, edge, m in zip("xyz", nanometer, mag, strict=True)}
+        found.append({"type": "translation", "translation": [centres.get(axis, 0.0) for axis in axes]})
+    return found

@@ -55,7 +55,7 @@ class ScaleProperties(Document):
     Examples
     --------
     >>> ScaleProperties(factor=(4, 4, 35)).voxel_size.factor
-    (4.0, 4.0, 35.0)
+    Vec3Float(4.0, 4.0, 35.0)
     """
 
     always_written: ClassVar[frozenset[str]] = frozenset({"unit"})

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from wkdask.errors import InputError
+from wkdask.geometry import Vec3Float, Vec3FloatLike
 
 
 class LengthUnit(StrEnum):
@@ -116,7 +117,7 @@ _ABBREVIATIONS = {abbreviation: unit for unit, (abbreviation, _) in _UNITS.items
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class VoxelSize:
     """The edges of one mag-1 voxel along x, y and z.
 
@@ -135,16 +136,15 @@ class VoxelSize:
     Examples
     --------
     >>> VoxelSize((0.004, 0.004, 0.035), LengthUnit.MICROMETER).to_nanometer()
-    (4.0, 4.0, 35.0)
+    Vec3Float(4.0, 4.0, 35.0)
     """
 
-    factor: tuple[float, float, float]
-    unit: LengthUnit = LengthUnit.NANOMETER
+    factor: Vec3Float
+    unit: LengthUnit
 
-    def __post_init__(self) -> None:
-        """Check the numbers and bring them to one form."""
-        object.__setattr__(self, "factor", _checked_factor(self.factor))
-        object.__setattr__(self, "unit", LengthUnit.parse(self.unit))
+    def __init__(self, factor: Vec3FloatLike, unit: LengthUnit | str = LengthUnit.NANOMETER) -> None:
+        object.__setattr__(self, "factor", _checked_factor(factor))
+        object.__setattr__(self, "unit", LengthUnit.parse(unit))
 
     @classmethod
     def parse(cls, text: str | Sequence[float], unit: LengthUnit | str = LengthUnit.NANOMETER) -> VoxelSize:
@@ -158,33 +158,26 @@ class VoxelSize:
         Examples
         --------
         >>> VoxelSize.parse("4,4,35").factor
-        (4.0, 4.0, 35.0)
+        Vec3Float(4.0, 4.0, 35.0)
         """
-        if not isinstance(text, str):
-            return cls(tuple(text), LengthUnit.parse(unit))  # type: ignore[arg-type]
-        try:
-            numbers = tuple(float(part) for part in text.strip(" ()[]").split(","))
-        except ValueError:
-            raise _bad_factor(text) from None
-        return cls(numbers, LengthUnit.parse(unit))  # type: ignore[arg-type]
+        return cls(text, unit)
 
     def __str__(self) -> str:
         return f"{' x '.join(f'{edge:g}' for edge in self.factor)} {self.unit}"
 
-    def to_nanometer(self) -> tuple[float, float, float]:
+    def to_nanometer(self) -> Vec3Float:
         """Return the edges in nanometers."""
-        x, y, z = (edge * self.unit.in_nanometer for edge in self.factor)
-        return (x, y, z)
+        return self.factor * self.unit.in_nanometer
 
 
-def _checked_factor(found: object) -> tuple[float, float, float]:
+def _checked_factor(found: Vec3FloatLike) -> Vec3Float:
     try:
-        edges = [float(edge) for edge in found]  # type: ignore[attr-defined]
-    except (TypeError, ValueError, OverflowError):
+        edges = Vec3Float(found)
+    except InputError:
         raise _bad_factor(found) from None
-    if isinstance(found, str) or len(edges) != 3 or not all(math.isfinite(e) and e > 0 for e in edges):
+    if not all(math.isfinite(edge) and edge > 0 for edge in edges):
         raise _bad_factor(found)
-    return (edges[0], edges[1], edges[2])
+    return edges
 
 
 def _bad_factor(found: object) -> InputError:

@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import StrictBool, StrictStr
+from pydantic import AfterValidator, StrictBool, StrictStr
 
 from wkdask.metadata.document import Document, Number
+
+T = TypeVar("T")
+
+
+class FrozenDict(dict[str, Any]):
+    """A dict that can not be changed, so that values which hold one are immutable.
+
+    Examples
+    --------
+    >>> FrozenDict(name="a")["name"] = "b"
+    Traceback (most recent call last):
+    TypeError: A view configuration can not be changed. Make another one by its method updated(...), and set that.
+    """
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("A view configuration can not be changed. Make another one by its method updated(...), and set that.")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[type[FrozenDict], tuple[dict[str, Any]]]:
+        return type(self), (dict(self),)
+
+
+FrozenObject = Annotated[dict[str, T], AfterValidator(FrozenDict)]
 
 
 class LayerViewConfiguration(Document):
@@ -26,7 +50,7 @@ class LayerViewConfiguration(Document):
     is_disabled: StrictBool | None = None
     is_inverted: StrictBool | None = None
     is_in_edit_mode: StrictBool | None = None
-    mapping: dict[str, Any] | None = None
+    mapping: FrozenObject[Any] | None = None
 
 
 class DatasetViewConfiguration(Document):
@@ -46,7 +70,7 @@ class DatasetViewConfiguration(Document):
     zoom: Number | None = None
     position: tuple[Number, Number, Number] | None = None
     rotation: tuple[Number, Number, Number] | None = None
-    layers: dict[str, LayerViewConfiguration] | None = None
+    layers: FrozenObject[LayerViewConfiguration] | None = None
     color_layer_order: tuple[StrictStr, ...] | None = None
     blend_mode: StrictStr | None = None
     natively_rendered_layer_name: StrictStr | None = None
