@@ -1,8 +1,27 @@
 """Bytes at a URL: reading, publishing, leases, and documents that change by compare-and-swap."""
 
-from wkdask.storage.document import update_document
+from wkdask.storage.copying import copy_file
+from wkdask.storage.document import refuses_conflicts, update_document
 from wkdask.storage.events import observe
 from wkdask.storage.lease import Lease, Owner
 from wkdask.storage.location import WORK_FOLDER, Location, Stat, Writer
+from wkdask.storage.options import Options, parse_options, storage_options
+from wkdask.storage.retries import taken_requests, taken_retries
 
-__all__ = ["WORK_FOLDER", "Lease", "Location", "Owner", "Stat", "Writer", "observe", "update_document"]
+__all__ = [
+    "WORK_FOLDER",
+    "Lease",
+    "Location",
+    "Options",
+    "Owner",
+    "Stat",
+    "Writer",
+    "copy_file",
+    "observe",
+    "parse_options",
+    "refuses_conflicts",
+    "storage_options",
+    "taken_requests",
+    "taken_retries",
+    "update_document",
+]

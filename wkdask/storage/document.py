@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
-from collections import defaultdict
+import random
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 from wkdask.errors import ConflictError
+from wkdask.storage.address import GCS, S3
+from wkdask.storage.conditional import keeps_conditions, put_if
 from wkdask.storage.events import notify
+from wkdask.storage.lease import alone
 from wkdask.storage.local import exclusive
 from wkdask.storage.location import WORK_FOLDER, Location, explained
+from wkdask.storage.remote import RemoteFiles
+from wkdask.storage.turns import Turns
 
 ATTEMPTS = 20
+PAUSE = 0.05
+MOST_BYTES = 256 << 20
+"""Of a document that is read by one request."""
 
-_locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
+_turns = Turns()
 
 
 @contextmanager
@@ -25,7 +33,7 @@ def exclusively(folder: Location, what: str) -> Iterator[None]:
 
     ``what`` is the URL of the thing, or such a one below the dataset.
     """
-    with _locks[what]:
+    with _turns.of(what):
         if folder.is_local:
             below = os.path.relpath(what, folder.url)  # the same, by whatever links the dataset was reached
             name = hashlib.sha256(below.encode()).hexdigest()[:16]
@@ -36,6 +44,22 @@ def exclusively(folder: Location, what: str) -> Iterator[None]:
                 yield
         else:
             yield
+
+
+def turns_of(document: Location, folder: Location) -> str:
+    """Return what writers of a document take turns for: its name in the folder of locks, where their unfinished files lie.
+
+    So writers of other documents of that name, such as the ``zarr.json`` of two magnifications, wait too: each deletes what it
+    finds unfinished under the name.
+    """
+    return f"{folder.url}/{document.name}"
+
+
+def _delete_unfinished(folder: Location, name: str) -> None:
+    """Delete what writers of a document left that were killed; the one who holds the lock is the only one who is not."""
+    for found in folder.names():
+        if found.startswith(f".{name}.") and found.endswith(".tmp"):
+            (folder / found).delete()
 
 
 def update_document(
@@ -69,19 +93,91 @@ def update_document(
     b'1'
     """
     folder = locks or document.parent / WORK_FOLDER
-    for _ in range(ATTEMPTS):
-        with exclusively(folder, document.url):
-            old = document.read_bytes() if document.is_file() else None
-            new = change(old)
-            if new is None or new == old:
-                return old
-            with document.writer(folder) as out:
-                out.write(new)
-                if (document.read_bytes() if document.is_file() else None) == old:
-                    if document.is_local:
-                        out.publish(sync=True)  # type: ignore[call-arg]
-                    else:
-                        out.publish()
-                    notify("commit", document.url)
-                    return new
+    changed = _changed_on_disk if document.is_local else _changed_in_store
+    for attempt in range(ATTEMPTS):
+        done, found = changed(document, change, folder)
+        if done:
+            return found
+        if not document.is_local:
+            time.sleep(random.uniform(0, PAUSE * attempt))
     raise ConflictError(f"{document} was changed by others {ATTEMPTS} times in a row. Stop the other writers and try again.")
+
+
+Change = Callable[[bytes | None], bytes | None]
+
+
+def _changed_on_disk(document: Location, change: Change, folder: Location) -> tuple[bool, bytes | None]:
+    """Change a document once, under a lock; return whether nobody else did meanwhile, and what is there then."""
+    with exclusively(folder, turns_of(document, folder)):
+        old = document.read_bytes() if document.is_file() else None
+        new = change(old)
+        if new is None or new == old:
+            return True, old
+        _delete_unfinished(folder, document.name)
+        with document.writer(folder) as out:
+            out.write(new)
+            if (document.read_bytes() if document.is_file() else None) != old:
+                return False, old
+            out.publish(sync=True)  # type: ignore[call-arg]
+        notify("commit", document.url)
+        return True, new
+
+
+def _changed_in_store(document: Location, change: Change, folder: Location) -> tuple[bool, bytes | None]:
+    """Do the same by a write that the store refuses where the object is another one by now."""
+    with _guard(folder, document):
+        old, tag = _read(document)
+        new = change(old)
+        if new is None or new == old:
+            return True, old
+        if not _swap(document, new, tag):
+            return False, old
+        notify("commit", document.url)
+        return True, new
+
+
+def _read(document: Location) -> tuple[bytes | None, str]:
+    """Return what a document in a store holds, and its tag: of one answer, where that tells both."""
+    if _remote(document.files()[0]).protocol in S3 | GCS:
+        found = document.read_range(0, MOST_BYTES)
+        if found is None:
+            return None, ""
+        if found.version and found.size == len(found.data):
+            return found.data, found.version
+    stat = document.stat()  # before it is read, so that what was read is not older
+    return (document.read_bytes(), stat.tag) if stat else (None, "")
+
+
+def _swap(document: Location, data: bytes, tag: str) -> bool:
+    files, path = document.files()
+    with explained(document, "written"):
+        return put_if(_remote(files), path, data, tag)
+
+
+def refuses_conflicts(folder: Location) -> bool:
+    """Whether of several processes that create the same file in a folder, one alone does; stores may be tried, by an object.
+
+    Examples
+    --------
+    >>> refuses_conflicts(Location("memory://refuses/ds"))
+    True
+    """
+    if folder.is_local:
+        return True
+    files, path = folder.files()
+    with explained(folder, "written"):
+        return keeps_conditions(_remote(files), path)
+
+
+def _guard(folder: Location, document: Location) -> AbstractContextManager[None]:
+    """Return what keeps others away from a document, where the store does not look at conditions."""
+    if refuses_conflicts(folder):
+        return nullcontext()
+    name = hashlib.sha256(document.name.encode()).hexdigest()[:16]
+    return alone(folder / f"{name}.turns", f"changing {document.name}")
+
+
+def _remote(files: object) -> RemoteFiles:
+    if not isinstance(files, RemoteFiles):
+        raise TypeError(f"a document of a store has {type(files).__name__}")
+    return files

@@ -7,13 +7,14 @@ import os
 import secrets
 import shutil
 import stat as modes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import BinaryIO
 
 from wkdask.storage.events import notify
 from wkdask.storage.location import Location, Stat
+from wkdask.storage.ranges import Range
 
 COPY_BYTES = 16 << 20
 NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
@@ -39,6 +40,15 @@ class LocalFiles:
                 file.seek(start)
             return file.read() if stop is None else file.read(max(0, stop - start))
 
+    def read_range(self, path: str, start: int, stop: int) -> Range:
+        """Return a range, and what it is of."""
+        with open(path, "rb") as file:
+            found = os.fstat(file.fileno())
+            first = max(0, found.st_size + start) if start < 0 else start
+            file.seek(first)
+            last = min(stop or found.st_size, found.st_size)  # Python takes memory for as much as is asked for
+            return Range(file.read(max(0, last - first)), found.st_size, f"{found.st_size} {found.st_mtime_ns}")
+
     def stat(self, path: str) -> Stat | None:
         """Return size and time, or None."""
         try:
@@ -58,6 +68,15 @@ class LocalFiles:
         except FileNotFoundError:
             return []
 
+    def below(self, path: str) -> Iterator[tuple[str, int]]:
+        """Yield path and bytes of each file below a folder; links are not followed."""
+        for folder, folders, names in os.walk(path):
+            links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+            for name in (*names, *links):
+                with suppress(FileNotFoundError):
+                    place = os.path.join(folder, name)
+                    yield os.path.relpath(place, path).replace(os.sep, "/"), os.lstat(place).st_size
+
     def make_folder(self, path: str) -> None:
         """Create a folder and its parents, with the umask's mode and the parent's group."""
         if os.path.isdir(path):
@@ -75,6 +94,15 @@ class LocalFiles:
                 shutil.rmtree(path)
             else:
                 os.unlink(path)
+
+    def delete_files(self, path: str, names: Sequence[str], *, folder: bool = False) -> None:
+        """Remove files of a folder, and where that is wanted, the folder if it is empty then."""
+        for name in names:
+            with suppress(FileNotFoundError):
+                os.unlink(f"{path}/{name}")
+        if folder:
+            with suppress(OSError):  # where it is not empty
+                os.rmdir(path)
 
     def append(self, path: str, data: bytes) -> None:
         """Append in one call."""
@@ -199,6 +227,24 @@ class LocalWriter:
             return False
         os.replace(self._temporary, self._path)
         return True
+
+
+def stored_ranges(path: str) -> Iterator[tuple[int, int]]:
+    """Yield, ascending, where a file has bytes and not holes: (start, stop)."""
+    with open(path, "rb") as file:
+        size, at = os.fstat(file.fileno()).st_size, 0
+        if not hasattr(os, "SEEK_DATA"):
+            yield 0, size
+            return
+        while at < size:
+            try:
+                start = os.lseek(file.fileno(), at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # a file system that does not tell
+                    yield at, size
+                return
+            at = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            yield start, at
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,11 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from wkdask.errors import InputError, StorageError, WkdaskError
+from wkdask.storage.address import HTTP, Address, beside, documented, linked, split_user
 from wkdask.storage.events import notify
+from wkdask.storage.faults import explain, is_fault
+from wkdask.storage.options import Options, usual_options
+from wkdask.storage.ranges import Range
 
 WORK_FOLDER = ".wkdask"
 """The folder inside a dataset that holds journals, parts and leases; no reader needs it."""
@@ -20,10 +25,27 @@ WORK_FOLDER = ".wkdask"
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """Bytes and time of last change of a file; ``mtime_ns`` is 0 where the store does not tell."""
+    """Bytes and time of last change of a file; ``mtime_ns`` is 0 where the store does not tell.
+
+    ``tag`` is what a store changes whenever the object changes, such as its ETag; empty on disks.
+    """
 
     size: int
     mtime_ns: int
+    tag: str = ""
+
+    @property
+    def stamp(self) -> int:
+        """What changes with the file, for receipts: its tag as a negative number, else its time.
+
+        Examples
+        --------
+        >>> Stat(5, 1_700_000_000).stamp, Stat(5, 0, "a").stamp == Stat(5, 1_700_000_000, "a").stamp < 0
+        (1700000000, True)
+        """
+        if not self.tag:
+            return self.mtime_ns
+        return -1 - int.from_bytes(hashlib.sha256(self.tag.encode()).digest()[:6], "big")
 
 
 class Writer(Protocol):
@@ -50,11 +72,14 @@ class _Files(Protocol):
     """What a kind of store must be able to do; paths are as `Location.path` gives them."""
 
     def read(self, path: str, start: int, stop: int | None) -> bytes: ...
+    def read_range(self, path: str, start: int, stop: int) -> Range: ...
     def stat(self, path: str) -> Stat | None: ...
     def is_folder(self, path: str) -> bool: ...
     def names(self, path: str) -> list[str]: ...
+    def below(self, path: str) -> Iterator[tuple[str, int]]: ...
     def make_folder(self, path: str) -> None: ...
     def delete(self, path: str) -> None: ...
+    def delete_files(self, path: str, names: Sequence[str], *, folder: bool = False) -> None: ...
     def append(self, path: str, data: bytes) -> None: ...
     def create(self, path: str, data: bytes) -> bool: ...
     def writer(self, path: str, temporary: str) -> Any: ...
@@ -69,7 +94,8 @@ class Location:
     url
         A local path (made absolute), ``file://…``, or any URL with a protocol that fsspec knows.
     options
-        Passed to fsspec's file system: credentials, endpoints. Never shown.
+        Passed to fsspec's file system: credentials, endpoints. Never shown. User and password in the URL of a web server
+        become options, too.
 
     Examples
     --------
@@ -82,7 +108,7 @@ class Location:
     """
 
     url: str
-    options: tuple[tuple[str, Any], ...] = field(default=(), repr=False)
+    options: Options = field(default_factory=Options, repr=False)
 
     def __post_init__(self) -> None:
         url = os.fspath(self.url)
@@ -92,15 +118,57 @@ class Location:
             url = "/" + url.removeprefix("file://").removeprefix("localhost").lstrip("/")
         protocol, mark, path = url.partition("://")
         url = protocol + mark + path.rstrip("/") if mark and "/" not in protocol else os.path.abspath(os.path.expanduser(url))
+        url, user = split_user(url)
         object.__setattr__(self, "url", url)
-
-    def __hash__(self) -> int:
-        return hash((self.url, repr(self.options)))  # options may hold dicts
+        if user or not isinstance(self.options, Options):  # else as it is: a location is made for each name below another
+            object.__setattr__(self, "options", Options({**dict(self.options), **user}))
 
     @classmethod
     def of(cls, place: str | os.PathLike[str] | Location, options: Mapping[str, Any] | None = None) -> Location:
         """Return the location that a user named in any of the usual spellings."""
-        return place if isinstance(place, Location) else cls(os.fspath(place), tuple(sorted((options or {}).items())))
+        if isinstance(place, Location):
+            return place if options is None else cls(place.url, Options(options))
+        found = cls(os.fspath(place), Options(options or {}))
+        return (
+            cls(found.url, Options({**usual_options(), **found.options})) if options is None and not found.is_local else found
+        )
+
+    def linked(self, url: str) -> Location:
+        """Return the location that a document at this one names, whose host gets the credentials of its own only.
+
+        Raises `InputError` where a relative path climbs above the store.
+
+        Examples
+        --------
+        >>> ds = Location.of("https://lab/ds", {"username": "me", "password": "secret"})
+        >>> ds.linked("https://lab/other").options, ds.linked("https://elsewhere/x").options
+        (<2 options of a store>, <1 options of a store>)
+        >>> ds.linked("../other/em").url
+        'https://lab/other/em'
+        """
+        if "://" in url:
+            return Location(*linked(self.url, self.options, url))
+        if not self.is_local and not os.path.isabs(url):
+            return Location(beside(self.url, url), self.options)
+        return Location(os.path.join(os.path.realpath(self.url), url))  # from where this lies, not from a link to it
+
+    def knowing(self, other: Location) -> Location:
+        """Return this place, from where links to the store of another one are opened with that one's options.
+
+        Examples
+        --------
+        >>> lab = Location.of("https://lab/ds", {"username": "me", "password": "secret"})
+        >>> Location("/data/ds").knowing(lab).linked("https://lab/ds/em/1").options
+        <2 options of a store>
+        """
+        if other.is_local or not other.options:
+            return self
+        return Location(self.url, self.options.knowing("/".join(other.documented.split("/")[:3]), other.options))
+
+    @property
+    def documented(self) -> str:
+        """The path or URL by which a document names this place: what `linked` takes; it holds no credentials."""
+        return self.url if self.is_local else documented(self.url, self.options)
 
     def __truediv__(self, name: str) -> Location:
         return Location(f"{self.url}{'' if self.url.endswith('/') else '/'}{name}", self.options)
@@ -118,6 +186,11 @@ class Location:
     def is_local(self) -> bool:
         """Whether this is a path of the local file system."""
         return "://" not in self.url
+
+    @property
+    def lists(self) -> bool:
+        """Whether folders can be listed: web servers have none."""
+        return self.url.partition("://")[0] not in HTTP or self.is_local
 
     @property
     def name(self) -> str:
@@ -152,6 +225,45 @@ class Location:
         files, path = self.files()
         with explained(self, "read"):
             return files.read(path, start, stop)
+
+    def read_if_there(self) -> bytes | None:
+        """Return all bytes, or None where there is no file: one request, which asking first would double.
+
+        Examples
+        --------
+        >>> Location("memory://read-if-there/a").read_if_there() is None
+        True
+        """
+        try:
+            return self.read_bytes()
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+                return None
+            raise
+
+    def read_range(self, start: int, stop: int = 0) -> Range | None:
+        """Return some bytes, and size and version of the file that they are of, by one request; None where there is no file.
+
+        Parameters
+        ----------
+        start, stop
+            From one byte up to another; a negative start alone stands for the last bytes.
+
+        Examples
+        --------
+        >>> place = Location("memory://read-range/a")
+        >>> place.write_bytes(b"hello")
+        >>> place.read_range(-2).data, place.read_range(1, 100).data, place.read_range(0, 1).size
+        (b'lo', b'ello', 5)
+        """
+        files, path = self.files()
+        try:
+            with explained(self, "read"):
+                return files.read_range(path, start, stop)
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+                return None
+            raise
 
     def write_bytes(self, data: bytes, scratch: Location | None = None) -> None:
         """Replace the file's content at once: a reader sees the old bytes or the new ones."""
@@ -194,6 +306,19 @@ class Location:
         with explained(self, "listed"):
             return sorted(files.names(path))
 
+    def files_below(self) -> Iterator[tuple[str, int]]:
+        """Yield path, from here, and bytes of each file below a folder, in no order; links are not followed.
+
+        Examples
+        --------
+        >>> Location("memory://below/a/b").write_bytes(b"hello")
+        >>> list(Location("memory://below").files_below())
+        [('a/b', 5)]
+        """
+        files, path = self.files()
+        with explained(self, "listed"):
+            yield from files.below(path)
+
     def make_folder(self) -> Location:
         """Create the folder and its parents where they are missing; return it."""
         files, path = self.files()
@@ -208,12 +333,30 @@ class Location:
             files.delete(path)
         notify("delete", self.url)
 
+    def delete_files(self, names: Sequence[str], *, folder: bool = False) -> None:
+        """Remove files of this folder, which need not be there; with ``folder``, that too if it is empty then. None is listed.
+
+        Examples
+        --------
+        >>> folder = Location("memory://delete-files")
+        >>> (folder / "a").write_bytes(b"hello")
+        >>> folder.delete_files(["a", "b"])
+        >>> folder.names()
+        []
+        """
+        files, path = self.files()
+        with explained(self, "deleted"):
+            files.delete_files(path, names, folder=folder)
+        for name in names:
+            notify("delete", (self / name).url)
+
     @contextmanager
     def writer(self, scratch: Location | None = None) -> Iterator[Writer]:
         """Give a writer of this file, whose bytes lie in ``scratch`` (default: beside the file) until published."""
         files, path = self.files()
         token = f"{os.getpid():x}-{secrets.token_hex(6)}"
-        where = scratch.files()[1] if scratch else path.rpartition("/")[0]
+        aside = scratch if scratch and scratch.is_local == self.is_local else self.parent
+        where = aside.files()[1]
         with explained(self, "written"), files.writer(path, f"{where}/.{self.name}.{token}.tmp") as out:
             yield out
 
@@ -225,11 +368,24 @@ def explained(location: Location, verb: str) -> Iterator[None]:
         yield
     except WkdaskError:
         raise
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise StorageError(f"{location} can not be {verb}: there is no such file. Check the path.") from error
-    except PermissionError as error:
-        raise StorageError(f"{location} can not be {verb}: permission denied. Check its owner and mode.") from error
-    except OSError as error:
-        said = error.strerror or str(error)
-        remedy = "Free some space and run the same again" if "space" in said.lower() or "quota" in said.lower() else "Check it"
-        raise StorageError(f"{location} can not be {verb}: {said}. {remedy}.") from error
+    except Exception as error:
+        if not is_fault(error):
+            raise
+        raise (_of_disk if location.is_local else _of_store)(error, location, verb) from error
+
+
+def _of_disk(error: Exception, location: Location, verb: str) -> StorageError:
+    if isinstance(error, FileNotFoundError | IsADirectoryError):
+        return StorageError(f"{location} can not be {verb}: there is no such file. Check the path.")
+    if isinstance(error, PermissionError):
+        return StorageError(f"{location} can not be {verb}: permission denied. Check its owner and mode.")
+    said = getattr(error, "strerror", None) or str(error)
+    remedy = "Free some space and run the same again" if "space" in said.lower() or "quota" in said.lower() else "Check it"
+    return StorageError(f"{location} can not be {verb}: {said}. {remedy}.")
+
+
+def _of_store(error: Exception, location: Location, verb: str) -> StorageError:
+    if isinstance(error, FileNotFoundError | IsADirectoryError):
+        return StorageError(f"{location} can not be {verb}: there is no such file. Check the path.")
+    what, remedy = explain(error, Address.of(location.url, location.options).store or str(location))
+    return StorageError(location.options.conceal(f"{location} can not be {verb}: {what}. {remedy}."))

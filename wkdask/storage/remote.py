@@ -2,140 +2,302 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
-from wkdask.errors import InputError
-from wkdask.storage.events import notify
-from wkdask.storage.location import Location, Stat
+from wkdask.storage.address import GCS, HTTP, S3, Address
+from wkdask.storage.conditional import put_if
+from wkdask.storage.faults import IgnoresRangeError, NoBucketError, is_absent, said
+from wkdask.storage.location import Stat
+from wkdask.storage.options import Options
+from wkdask.storage.ranges import Range, ask
+from wkdask.storage.retries import persistently
+from wkdask.storage.stores import file_system
+from wkdask.storage.uploads import SPOOL_BYTES, RemoteWriter, abort_noted, is_note
 
-SPOOL_BYTES = 32 << 20
-"""What a writer keeps in memory before it goes to scratch on disk."""
+T = TypeVar("T")
+
+NO_FOLDERS = S3 | GCS | HTTP
+DELETED_AT_ONCE = LISTED_AT_ONCE = 1000
+
+_buckets: set[tuple[str, str]] = set()
+"""Buckets that were seen, so that what is not found in them is not there."""
 
 
-@lru_cache(maxsize=64)
-def _file_system(root: Location) -> Any:
-    import fsspec
-
-    protocol = root.url.removesuffix("://")
-    try:
-        return fsspec.filesystem(protocol, **dict(root.options))
-    except (ValueError, ImportError) as error:
-        raise InputError(f"URLs with {protocol}:// can not be opened: {error}. Install its fsspec package.") from error
-
-
-def remote_files(url: str, options: tuple[tuple[str, Any], ...]) -> tuple[RemoteFiles, str]:
+def remote_files(url: str, options: Options) -> tuple[RemoteFiles, str]:
     """Return the store of a URL, and the path as the store spells it."""
-    protocol = url.partition("://")[0]
-    fs = _file_system(Location(f"{protocol}://", options))
-    return RemoteFiles(fs, protocol), str(fs._strip_protocol(url))
+    address = Address.of(url, options)
+    fs = file_system(address.protocol, address.options)
+    return RemoteFiles(fs, address.protocol), str(fs._strip_protocol(address.url))
+
+
+def _calmly(call: Callable[[], T]) -> T:
+    """Call again where threads changed fsspec's memory file system, a dict, while it was looked through."""
+    while True:
+        try:
+            return call()
+        except RuntimeError as error:
+            if "changed size during iteration" not in str(error):
+                raise
 
 
 class RemoteFiles:
-    """See `wkdask.storage.location.Location`."""
+    """See `wkdask.storage.location.Location`.
+
+    Parameters
+    ----------
+    fs
+        Of fsspec.
+    protocol
+        Of the URLs that led here.
+    """
 
     def __init__(self, fs: Any, protocol: str) -> None:
-        self._fs, self._protocol = fs, protocol
+        self.fs, self.protocol = fs, protocol
+
+    def persistently(self, call: Callable[[], T], path: str) -> T:
+        """Call, and try again where that may help; a bucket that is not there is told from an object that is not."""
+        try:
+            return persistently(lambda: _calmly(call), f"{self.protocol}://{path.lstrip('/')}")
+        except FileNotFoundError as error:
+            if said(error)[1] == "NoSuchBucket":
+                raise NoBucketError(str(error)) from error
+            if self.protocol in GCS and "/" in path.strip("/"):  # where the answer does not say
+                self._require_bucket(path)
+            if not is_absent(error):
+                raise OSError(str(error)) from error
+            raise
 
     def read(self, path: str, start: int, stop: int | None) -> bytes:
         """Return a range of an object."""
+        if stop is not None and stop <= start:
+            return b""
         if start == 0 and stop is None:
-            return bytes(self._fs.cat_file(path))
-        return bytes(self._fs.cat_file(path, start=start, end=stop))
+            return bytes(self.persistently(lambda: self.fs.cat_file(path), path))
+        try:
+            data = bytes(self.persistently(lambda: self.fs.cat_file(path, start=start, end=stop), path))
+        except Exception as error:  # of classes that clients have of their own
+            if said(error)[0] == 416:
+                return b""
+            raise
+        if stop is not None and len(data) > stop - start:
+            raise IgnoresRangeError(path)
+        return data
+
+    def read_range(self, path: str, start: int, stop: int) -> Range:
+        """Return a range, and what it is of."""
+        return self.persistently(lambda: ask(self.fs, path, start, stop), path)
 
     def stat(self, path: str) -> Stat | None:
-        """Return size and time, or None."""
+        """Return size, time and tag, or None."""
         try:
-            info = self._fs.info(path)
+            found = self.persistently(lambda: self.info(path), path)
         except FileNotFoundError:
+            self._require_bucket(path)
             return None
-        if info["type"] == "directory":
+        if found["type"] == "directory":
             return None
-        changed = info.get("created") or info.get("LastModified") or info.get("mtime")
+        changed: Any = found.get("created") or found.get("LastModified") or found.get("mtime")
         stamp = int(changed.timestamp() * 1e9) if hasattr(changed, "timestamp") else 0
-        return Stat(int(info["size"]), stamp)
+        tag = found.get("generation") or found.get("ETag") or f"{found['size']}-{stamp}"
+        return Stat(int(found["size"] or 0), stamp, str(tag))
+
+    def info(self, path: str) -> dict[str, Any]:
+        """Return what the store says of one object, by one request, which is not tried again."""
+        if self.protocol in S3:
+            bucket, key, _ = self.fs.split_path(path)
+            if not key:
+                return {"type": "directory"}
+            try:
+                found = self.fs.call_s3("head_object", Bucket=bucket, Key=key)
+            except PermissionError:
+                self.fs.cat_file(path, start=0, end=1)  # whose answer says why, as answers to HEAD have no body
+                raise
+            return {**found, "size": found["ContentLength"], "type": "file"}
+        if self.protocol in GCS:
+            bucket, key, _ = self.fs.split_path(path)
+            if not key:
+                return {"type": "directory"}
+            return dict(self.fs._process_object(bucket, self.fs.call("GET", "b/{}/o/{}", bucket, key, json_out=True)))
+        return dict(self.fs.info(path))
+
+    def _require_bucket(self, path: str) -> None:
+        """Raise `NoBucketError` where what was not found is not there because its bucket is not; HEAD does not say."""
+        bucket = path.lstrip("/").partition("/")[0]
+        if self.protocol not in S3 | GCS or (self.fs._fs_token, bucket) in _buckets:
+            return
+        try:
+            self.persistently(lambda: self._ask_for_bucket(bucket), bucket)
+        except FileNotFoundError as error:
+            raise NoBucketError(bucket) from error
+        except OSError as error:
+            if said(error)[0] not in (401, 403):  # no right to ask for the bucket, which says that it is there
+                raise
+        _buckets.add((self.fs._fs_token, bucket))
+
+    def _ask_for_bucket(self, bucket: str) -> None:
+        if self.protocol in S3:
+            self.fs.call_s3("head_bucket", Bucket=bucket)
+        else:
+            self.fs.call("GET", "b/{}", bucket)
 
     def is_folder(self, path: str) -> bool:
         """Whether anything lies below."""
-        return bool(self._fs.isdir(path))
+        if self.protocol in S3:
+            return bool(self._page(path, 1))
+        return bool(self.persistently(lambda: self.fs.isdir(path), path))
+
+    def _page(self, path: str, most: int, after: str = "") -> list[dict[str, Any]]:
+        """Return what S3 says of some of the objects below a path, those behind a key."""
+        bucket, key, _ = self.fs.split_path(path)
+        wanted = {"Bucket": bucket, "Prefix": f"{key.rstrip('/')}/" if key.strip("/") else "", "MaxKeys": most}
+        wanted |= {"StartAfter": after} if after else {}
+        found = self.persistently(lambda: self.fs.call_s3("list_objects_v2", **wanted), path)
+        return list(found.get("Contents") or ())
+
+    def _listed(self, path: str) -> Iterator[dict[str, Any]]:
+        """Yield what S3 says of all objects below a path, in order."""
+        after = ""
+        while page := self._page(path, LISTED_AT_ONCE, after):
+            yield from page
+            if page[-1]["Key"] <= after:
+                raise OSError(f"its list of objects does not go on behind {after}")
+            after = page[-1]["Key"]
 
     def names(self, path: str) -> list[str]:
         """Return the names below a path."""
+        if self.protocol in S3 and self.fs.split_path(path)[0]:
+            return self._names(path)
         try:
-            return [entry.rstrip("/").rpartition("/")[2] for entry in self._fs.ls(path, detail=False)]
+            found = self.persistently(lambda: self.fs.ls(path, detail=False), path)
         except FileNotFoundError:
             return []
+        except NotADirectoryError:
+            return []
+        names = (entry.rstrip("/").rpartition("/")[2] for entry in found if entry.strip("/") != path.strip("/"))
+        return sorted({name for name in names if name})
+
+    def _names(self, path: str) -> list[str]:
+        """Do so by S3's own request, of which what is not there needs no second one."""
+        bucket, key, _ = self.fs.split_path(path)
+        prefix = f"{key.strip('/')}/" if key.strip("/") else ""
+        wanted = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "/"}
+        found: set[str] = set()
+        while True:
+            page = self.persistently(lambda: self.fs.call_s3("list_objects_v2", **wanted), path)
+            entries = [one["Key"] for one in page.get("Contents") or ()]
+            entries += [one["Prefix"] for one in page.get("CommonPrefixes") or ()]
+            names = {entry.removeprefix(prefix).strip("/") for entry in entries if entry.startswith(prefix)} - {""}
+            more = page.get("NextContinuationToken")
+            if not page.get("IsTruncated") or not more:
+                return sorted(found | names)
+            if more == wanted.get("ContinuationToken") or names <= found:
+                raise OSError(f"its list of names does not go on behind {max(found | names, default='its start')}")
+            found |= names
+            wanted["ContinuationToken"] = more
+
+    def below(self, path: str) -> Iterator[tuple[str, int]]:
+        """Yield path and bytes of each object below a path."""
+        root = f"{path.strip('/')}/"
+        if self.protocol in S3:
+            bucket = self.fs.split_path(path)[0]
+            found = ((f"{bucket}/{one['Key']}", one["Size"]) for one in self._listed(path))
+        else:
+            entries = self.persistently(lambda: self.fs.find(path, detail=True), path)
+            found = ((name.strip("/"), entry["size"] or 0) for name, entry in entries.items())
+        yield from ((name.removeprefix(root), int(size)) for name, size in found if name.startswith(root))
 
     def make_folder(self, path: str) -> None:
         """Create a folder where the store knows folders."""
-        self._fs.makedirs(path, exist_ok=True)
+        if self.protocol not in NO_FOLDERS:
+            self.fs.makedirs(path, exist_ok=True)
 
     def delete(self, path: str) -> None:
-        """Remove an object, or all below a path."""
-        if self._fs.exists(path):
-            self._fs.rm(path, recursive=True)
+        """Remove an object, or all below a path; uploads that are noted there end."""
+        if self.protocol in S3:
+            self._delete_keys(path)
+        elif self.persistently(lambda: self.fs.exists(path), path):
+            self.persistently(lambda: self._remove(path), path)
+
+    def delete_files(self, path: str, names: Sequence[str], *, folder: bool = False) -> None:
+        """Remove objects of a folder, and where that is wanted, what some stores keep of it; one request to S3."""
+        if self.protocol in S3:
+            bucket, key, _ = self.fs.split_path(path)
+            for start in range(0, len(names), DELETED_AT_ONCE - 1):
+                keys = [f"{key}/{name}".lstrip("/") for name in names[start : start + DELETED_AT_ONCE - 1]]
+                self._delete_some(bucket, [*keys, f"{key}/"] if folder else keys, path)
+            return
+        for name in names:
+            self.delete(f"{path}/{name}")
+
+    def _remove(self, path: str) -> None:
+        try:
+            self.fs.rm(path, recursive=True)
+        except FileNotFoundError:
+            if self.fs.exists(path):
+                raise
+
+    def _delete_keys(self, path: str) -> None:
+        """Delete what lies below, then the folders, which some stores know, the deepest first, and the object itself."""
+        bucket, key, _ = self.fs.split_path(path)
+        folders: list[str] = [f"{key}/"]
+        before: list[str] = []
+        while keys := [entry["Key"] for entry in self._page(path, DELETED_AT_ONCE)]:
+            if keys == before:
+                raise PermissionError(f"{keys[0]} is still there after it was deleted")
+            for one in filter(is_note, keys):
+                abort_noted(self, f"{bucket}/{one}")
+            self._delete_some(bucket, keys, path)
+            before = keys
+        if before:
+            folders += self._folders(bucket, folders[0], path)
+        if is_note(key):
+            abort_noted(self, path)
+        deepest = [*sorted(folders, key=lambda one: -one.count("/")), key]
+        for start in range(0, len(deepest), DELETED_AT_ONCE):
+            self._delete_some(bucket, deepest[start : start + DELETED_AT_ONCE], path)
+
+    def _folders(self, bucket: str, prefix: str, path: str) -> Iterator[str]:
+        """Yield the folders, below one that holds no objects any more, of stores that keep such."""
+        wanted = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "/"}
+        found = self.persistently(lambda: self.fs.call_s3("list_objects_v2", **wanted), path)
+        for one in found.get("CommonPrefixes") or ():
+            if one["Prefix"].startswith(prefix) and len(one["Prefix"]) > len(prefix):
+                yield one["Prefix"]
+                yield from self._folders(bucket, one["Prefix"], path)
+
+    def _delete_some(self, bucket: str, keys: list[str], path: str) -> None:
+        wanted = {"Objects": [{"Key": key} for key in keys if key.strip("/")], "Quiet": True}
+        if not wanted["Objects"]:
+            return
+        found = self.persistently(lambda: self.fs.call_s3("delete_objects", Bucket=bucket, Delete=wanted), path)
+        for fault in found.get("Errors") or ():
+            if not fault.get("Key", "").endswith("/"):  # a folder in which something was written meanwhile
+                kind = PermissionError if fault.get("Code") == "AccessDenied" else OSError
+                raise kind(f"{fault.get('Key')}: {fault.get('Code')}")
 
     def append(self, path: str, data: bytes) -> None:
         """Replace the object by one with the bytes added; objects do not grow."""
-        old = self.read(path, 0, None) if self._fs.exists(path) else b""
-        self._fs.pipe_file(path, old + data)
+        old = self.read(path, 0, None) if self.stat(path) else b""
+        self.put(path, old + data)
+
+    def put(self, path: str, data: bytes) -> str:
+        """Write an object in one request; return its tag, where the answer tells that."""
+        if self.protocol in S3:
+            bucket, key, _ = self.fs.split_path(path)
+            done = self.persistently(lambda: self.fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data), path)
+            return str(done.get("ETag") or "")
+        self.persistently(lambda: self.fs.pipe_file(path, data), path)
+        return ""
 
     def create(self, path: str, data: bytes) -> bool:
         """Write an object that must not exist."""
-        if self._fs.exists(path):
-            return False
-        self._fs.pipe_file(path, data)
-        return True
+        return put_if(self, path, data, "")
 
     @contextmanager
-    def writer(self, path: str, temporary: str) -> Iterator[RemoteWriter]:  # noqa: ARG002
+    def writer(self, path: str, temporary: str) -> Iterator[RemoteWriter]:
         """Give a writer that spools, and uploads at once when published."""
         with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
-            yield RemoteWriter(self._fs, f"{self._protocol}://{path.lstrip('/')}", path, spool)
-
-
-class RemoteWriter:
-    """See `wkdask.storage.location.Writer`."""
-
-    def __init__(self, fs: Any, url: str, path: str, spool: tempfile.SpooledTemporaryFile[bytes]) -> None:
-        self._fs, self._url, self._path, self._spool = fs, url, path, spool
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Append bytes."""
-        self._spool.write(data)
-
-    def seek(self, position: int) -> None:
-        """Go on at a byte; what is skipped is 0."""
-        if position > SPOOL_BYTES:
-            self._spool.rollover()  # before a buffer in memory would be filled with zeros
-        if position > self._spool.seek(0, io.SEEK_END):
-            self._spool.seek(position - 1)
-            self._spool.write(b"\0")  # of buffers in memory, truncate makes none longer
-        self._spool.seek(position)
-
-    def copy(self, source: Location, start: int, stop: int) -> None:
-        """Append a range of another object."""
-        while start < stop:
-            piece = source.read_bytes(start, min(stop, start + SPOOL_BYTES))
-            if not piece:
-                raise OSError(f"{source} ends before byte {stop}")
-            self._spool.write(piece)
-            start += len(piece)
-
-    def publish(self, *, sync: bool = False) -> Stat:  # noqa: ARG002
-        """Upload in one go; the object is there when all of it is."""
-        size = self._spool.seek(0, io.SEEK_END)
-        self._spool.seek(0)
-        if size <= SPOOL_BYTES:
-            self._fs.pipe_file(self._path, self._spool.read())
-        else:
-            with self._fs.open(self._path, "wb") as out:
-                while piece := self._spool.read(SPOOL_BYTES):
-                    out.write(piece)
-        notify("publish", self._url)
-        found = RemoteFiles(self._fs, "").stat(self._path)
-        return found or Stat(size, 0)
+            yield RemoteWriter(self, path, temporary, spool)

@@ -1,0 +1,132 @@
+"""Replacing an object only where nobody else did: the conditions of S3 and Google, and stores that ignore them."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from wkdask.storage.address import GCS, S3
+from wkdask.storage.faults import is_absent, is_conflict
+from wkdask.storage.turns import Turns
+
+if TYPE_CHECKING:
+    from wkdask.storage.remote import RemoteFiles
+
+WORD = "wkdask-write"
+
+_turns = Turns()
+_known: dict[tuple[str, str], bool] = {}
+
+
+class StoreWarning(UserWarning):
+    """A store lacks what safe writing needs."""
+
+
+def put_if(files: RemoteFiles, path: str, data: bytes, tag: str) -> bool:
+    """Write an object where it is as it was when it had a tag; return whether it was.
+
+    A request may be done although its answer is lost, and then be sent again, by any layer below: it finds what it wrote
+    itself. So the store is given a word of ours with the object, and asked for it where the condition does not hold.
+
+    Parameters
+    ----------
+    files
+        The store.
+    path
+        In it.
+    data
+        All that the object will hold.
+    tag
+        As `Stat.tag` had it; empty: the object must not exist.
+    """
+    if not (files.protocol in S3 or files.protocol in GCS):
+        return _put_alone(files, path, data, tag)
+    word = secrets.token_hex(8)
+
+    def put() -> bool:
+        try:
+            _put(files.fs, files.protocol, path, data, (tag, word))
+        except Exception as error:
+            if is_conflict(error) or (tag and is_absent(error)):
+                return is_ours(files, path, word)
+            raise
+        return True
+
+    return files.persistently(put, path)
+
+
+def _put(fs: Any, protocol: str, path: str, data: bytes, said: tuple[str, str]) -> None:
+    """Send one request that has a condition, and a word of ours."""
+    (bucket, key, _), (tag, word) = fs.split_path(path), said
+    if protocol in S3:
+        condition = {"IfMatch": tag} if tag else {"IfNoneMatch": "*"}
+        fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, Metadata={WORD: word}, **condition)
+        return
+    between = secrets.token_hex(16)
+    about = json.dumps({"name": key, "metadata": {WORD: word}})
+    head = f"--{between}\nContent-Type: application/json; charset=UTF-8\n\n{about}\n"
+    head += f"--{between}\nContent-Type: application/octet-stream\n\n"
+    fs.call(
+        "POST",
+        f"{fs._location}/upload/storage/v1/b/{quote(bucket, safe='')}/o",
+        uploadType="multipart",
+        ifGenerationMatch=tag or "0",
+        data=head.encode() + data + f"\n--{between}--".encode(),
+        headers={"Content-Type": f'multipart/related; boundary="{between}"'},
+    )
+
+
+def is_ours(files: RemoteFiles, path: str, word: str) -> bool:
+    """Whether an object was written with a word."""
+    try:
+        found = files.info(path)
+    except FileNotFoundError:
+        return False
+    return bool((found.get("Metadata") or found.get("metadata") or {}).get(WORD) == word)
+
+
+def _put_alone(files: RemoteFiles, path: str, data: bytes, tag: str) -> bool:
+    """Do the same in a store that knows no conditions; only threads of this process take turns."""
+    with _turns.of(f"{files.protocol}:{path}"):
+        found = files.stat(path)
+        if (found.tag if found else "") != tag:
+            return False
+        files.put(path, data)
+        return True
+
+
+def keeps_conditions(files: RemoteFiles, folder: str, warn: Callable[[str], None] | None = None) -> bool:
+    """Whether a store refuses a write whose condition does not hold; tried once for each bucket, with an object in a folder.
+
+    Warns
+    -----
+    StoreWarning
+        Where it does not.
+    """
+    if files.protocol == "memory":
+        return True
+    if not (files.protocol in S3 or files.protocol in GCS):
+        return False
+    bucket = folder.lstrip("/").partition("/")[0]
+    known = (files.fs._fs_token, bucket)
+    if known not in _known:
+        probe = f"{folder}/.condition.{os.getpid():x}-{secrets.token_hex(6)}.tmp"  # which wkdask clean knows, too
+        put_if(files, probe, b"1", "")
+        _known[known] = not put_if(files, probe, b"2", "")
+        files.delete_files(folder, [probe.rpartition("/")[2]])
+        if not _known[known]:
+            text = (
+                f"The store of {files.protocol}://{bucket} ignores conditions on writes (If-None-Match). Changes of documents "
+                "are guarded by lease objects instead; do not let other programs change them at the same time."
+            )
+            (warn or _warn)(text)
+    return _known[known]
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, StoreWarning, stacklevel=6)

@@ -1,0 +1,140 @@
+"""Clients of stores: fsspec's file systems, set up so that they keep no listings and leave retries to us."""
+
+from __future__ import annotations
+
+import base64
+import os
+import types
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from wkdask.errors import InputError
+from wkdask.storage.address import GCS, HTTP, S3
+from wkdask.storage.options import Options
+
+CONNECT_SECONDS = 10
+READ_SECONDS = 30
+CONNECTIONS = 64
+
+
+@lru_cache(maxsize=64)
+def file_system(protocol: str, options: Options) -> Any:
+    """Return the client of a store, the same for the same options.
+
+    Raises
+    ------
+    InputError
+        Where nothing that is installed knows the protocol, or the options are not those of it.
+    """
+    import fsspec
+
+    kind = "s3" if protocol in S3 else "gcs" if protocol in GCS else "http" if protocol in HTTP else ""
+    try:
+        if not kind:
+            return fsspec.filesystem(protocol, **options)
+        return _MAKERS[kind](protocol, dict(options))
+    except (ImportError, ValueError) as error:
+        package = f"wkdask[{kind}]" if kind in ("s3", "gcs") else "its fsspec package"
+        said = options.conceal(str(error))
+        raise InputError(f"URLs with {protocol}:// can not be opened: {said}. Install {package}.") from None
+    except (TypeError, KeyError) as error:
+        said = options.conceal(str(error))
+        raise InputError(f"The storage options do not fit {protocol}://: {said}. Correct them.") from None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=file_system.cache_clear)  # clients refuse to work in another process
+
+
+def _s3(protocol: str, options: dict[str, Any]) -> Any:
+    import fsspec
+
+    config = {
+        "connect_timeout": CONNECT_SECONDS,
+        "read_timeout": READ_SECONDS,
+        "max_pool_connections": CONNECTIONS,
+        "retries": {"total_max_attempts": 1, "mode": "standard"},
+        **options.pop("config_kwargs", {}),
+    }
+    region = options.pop("region_name", None)
+    if region:
+        options["client_kwargs"] = {"region_name": region, **options.get("client_kwargs", {})}
+    if "endpoint_url" in options:
+        options["client_kwargs"] = {k: v for k, v in options.get("client_kwargs", {}).items() if k != "endpoint_url"}
+        if not _region(options):  # which such stores do not ask for, but signatures need
+            options["client_kwargs"]["region_name"] = "us-east-1"
+    fs = fsspec.filesystem(
+        protocol,
+        config_kwargs=config,
+        max_concurrency=options.pop("max_concurrency", 1),  # of one read, which would else ask for the size first
+        use_listings_cache=False,
+        skip_instance_cache=True,
+        **options,
+    )
+    fs.retries = 1
+    return fs
+
+
+def _region(options: dict[str, Any]) -> bool:
+    names = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE")
+    return bool(
+        options["client_kwargs"].get("region_name") or options.get("profile") or any(os.environ.get(name) for name in names)
+    )
+
+
+def _gcs(protocol: str, options: dict[str, Any]) -> Any:
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # asks by gRPC, and hangs where that is not answered
+    import fsspec
+
+    if options.pop("anon", False):
+        options["token"] = "anon"
+    options.setdefault("requests_timeout", READ_SECONDS)
+    fs = fsspec.filesystem(protocol, use_listings_cache=False, skip_instance_cache=True, **options)
+    once: Callable[..., Any] | None = getattr(type(fs)._request, "__wrapped__", None)
+    if once:  # without the retries around it
+        fs._request = types.MethodType(once, fs)
+    return fs
+
+
+def _http(protocol: str, options: dict[str, Any]) -> Any:
+    import aiohttp
+    import fsspec
+
+    kwargs = dict(options.pop("client_kwargs", {}))
+    anonymous = options.pop("anon", False)
+    user, password = options.pop("username", None), options.pop("password", None)
+    auth = [given for given in (options.pop("auth", None), kwargs.pop("auth", None)) if given]
+    if user is None and not (anonymous or auth):
+        user, password = os.environ.get("HTTP_BASIC_USER"), os.environ.get("HTTP_BASIC_PASSWORD")
+    kwargs.setdefault("timeout", aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS))
+    own, cookies = ({**kwargs.pop(name, {}), **options.pop(name, {})} for name in ("headers", "cookies"))
+    if user:
+        word = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
+        own.setdefault("Authorization", f"Basic {word}")
+    elif auth:
+        own.setdefault("Authorization", auth[0].encode())
+    if cookies:
+        own.setdefault("Cookie", "; ".join(f"{name}={value}" for name, value in cookies.items()))
+    kwargs |= {"headers": own, "trace_configs": [*kwargs.get("trace_configs", ()), _left_behind(own)]}
+    return fsspec.filesystem(protocol, client_kwargs=kwargs, use_listings_cache=False, skip_instance_cache=True, **options)
+
+
+def _left_behind(headers: Mapping[str, str]) -> Any:
+    """Return what takes headers out of requests that are led to another server, to which aiohttp sends all but one."""
+    import aiohttp
+    from yarl import URL
+
+    async def drop(session: Any, context: Any, redirect: Any) -> None:  # noqa: ARG001
+        answer = redirect.response
+        here, there = answer.url, answer.url.join(URL(answer.headers.get("Location") or answer.headers.get("URI") or ""))
+        if here.origin() != there.origin() and (here.host, here.scheme, there.scheme) != (there.host, "http", "https"):
+            for name in headers:
+                redirect.headers.pop(name, None)
+
+    found = aiohttp.TraceConfig()
+    found.on_request_redirect.append(drop)
+    return found
+
+
+_MAKERS = {"s3": _s3, "gcs": _gcs, "http": _http}
