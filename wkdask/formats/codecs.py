@@ -1,12 +1,14 @@
 """Compressors of chunks, by the names that Zarr and WKW give them.
 
 Specifications: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/index.html (``gzip``),
-https://github.com/zarr-developers/zarr-extensions/tree/main/codecs/zstd (``zstd``), and
+https://github.com/zarr-developers/zarr-extensions/tree/main/codecs/zstd (``zstd``),
+https://zarr-specs.readthedocs.io/en/latest/v3/codecs/blosc/index.html (``blosc-…``, its inner compressor behind the dash), and
 https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md (``lz4`` and ``lz4hc``, which decode alike).
 """
 
 from __future__ import annotations
 
+import struct
 import threading
 import zlib
 from collections.abc import Callable
@@ -17,10 +19,20 @@ from lz4.block import LZ4BlockError, compress, decompress
 from wkdask.errors import DamagedError, InputError
 from wkdask.formats.spec import Codec
 
-LEVELS = {"zstd": (-7, 22, 5), "gzip": (0, 9, 5), "lz4hc": (3, 12, 9)}
+BLOSC = ("lz4", "lz4hc", "zstd", "zlib", "blosclz")
+"""The compressors within Blosc."""
+
+SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
+"""What Blosc does to bytes before it compresses them, in the order of its own numbers."""
+
+LEVELS = {"zstd": (-7, 22, 5), "gzip": (0, 9, 5), "lz4hc": (3, 12, 9)} | {f"blosc-{name}": (0, 9, 5) for name in BLOSC}
 """Lowest, highest and usual level of each compressor that has levels."""
 
-NAMES = ("zstd", "gzip", "lz4", "lz4hc")
+NAMES = ("zstd", "gzip", "lz4", "lz4hc", *(f"blosc-{name}" for name in BLOSC), "compressed_segmentation", "png")
+"""Those that any format writes; the last two are encodings of Neuroglancer, which encode whole chunks, not bytes."""
+
+BLOSC_HEADER = struct.Struct("<4BIII")
+"""Versions, flags, size of an element; then the bytes that it decodes to, of an inner block, and of all of it."""
 
 _per_thread = threading.local()
 
@@ -32,6 +44,8 @@ def parse_codec(text: str) -> Codec | None:
     --------
     >>> parse_codec("zstd:1"), parse_codec("lz4hc"), parse_codec("lz4"), parse_codec("none")
     (Codec(name='zstd', level=1), Codec(name='lz4hc', level=9), Codec(name='lz4', level=None), None)
+    >>> str(parse_codec("blosc-zstd:3"))
+    'blosc-zstd:3'
     """
     name, _, level = text.strip().lower().partition(":")
     if name == "none" and not level:
@@ -52,21 +66,44 @@ def parse_codec(text: str) -> Codec | None:
     return Codec(name, number)
 
 
-def encoder(codec: Codec | None) -> Callable[[memoryview], bytes | memoryview]:
-    """Return the function that compresses a chunk; it lets go of the interpreter lock while it works."""
+def encoder(codec: Codec | None, itemsize: int = 1) -> Callable[[memoryview], bytes | memoryview]:
+    """Return the function that compresses a chunk of voxels of ``itemsize`` bytes, for one thread.
+
+    It lets go of the interpreter lock while it works.
+    """
     if codec is None:
         return lambda data: data
     level = LEVELS.get(codec.name, (0, 0, 0))[2] if codec.level is None else codec.level
     if codec.name == "gzip":
         return lambda data: zlib.compress(data, level, 31)
+    if codec.name.startswith("blosc-"):
+        return blosc_encoder(codec.name.removeprefix("blosc-"), level, usual_shuffle(itemsize), itemsize)
     if codec.name in ("lz4", "lz4hc"):
         return _lz4_encoder(codec.name, level)
-    kept: dict[Codec, Callable[[memoryview], bytes]] = _per_thread.__dict__.setdefault("encoders", {})
-    if codec not in kept:
+    return zstd_encoder(level)
+
+
+def zstd_encoder(level: int, *, checksum: bool = True) -> Callable[[memoryview], bytes]:
+    """Return the function that compresses to a zstd frame; each thread has its own."""
+    kept: dict[tuple[int, bool], Callable[[memoryview], bytes]] = _per_thread.__dict__.setdefault("encoders", {})
+    if (level, checksum) not in kept:
         import zstandard
 
-        kept[codec] = zstandard.ZstdCompressor(level=level, write_checksum=True).compress
-    return kept[codec]
+        kept[level, checksum] = zstandard.ZstdCompressor(level=level, write_checksum=checksum).compress
+    return kept[level, checksum]
+
+
+def usual_shuffle(itemsize: int) -> int:
+    """Return what Blosc does before it compresses voxels: sort the bits of single bytes, or the bytes of longer voxels."""
+    return SHUFFLES.index("shuffle" if itemsize > 1 else "bitshuffle")
+
+
+def blosc_encoder(name: str, level: int, shuffle: int, itemsize: int, block: int = 0) -> Callable[[memoryview], bytes]:
+    """Return the function that compresses by Blosc and its inner compressor; ``block`` bytes at once, 0 for its own choice."""
+    from numcodecs import blosc
+
+    settings = {"cname": name.encode(), "clevel": level, "shuffle": shuffle, "blocksize": block, "typesize": itemsize}
+    return partial(blosc.compress, **settings)
 
 
 def decode(codec: Codec | None, data: bytes | memoryview, size: int) -> bytes | memoryview:
@@ -78,6 +115,11 @@ def decode(codec: Codec | None, data: bytes | memoryview, size: int) -> bytes | 
         Where the data does not decode, fails its checksum, or has another size.
     """
     return decoder(codec, size)(data)
+
+
+def decode_up_to(codec: Codec, data: bytes | memoryview, most: int) -> bytes | memoryview:
+    """Return what compressed data stands for, where only a bound of its size is known; see `decode`."""
+    return _DECODERS[codec.name](data, most)
 
 
 def decoder(codec: Codec | None, size: int) -> Callable[[bytes | memoryview], bytes | memoryview]:
@@ -138,9 +180,26 @@ def _decode_zstd(data: bytes | memoryview, size: int) -> bytes:
         raise DamagedError(f"zstd data does not decode: {error}") from error
 
 
+def _decode_blosc(data: bytes | memoryview, size: int) -> bytes:
+    from numcodecs import blosc
+
+    if len(data) < BLOSC_HEADER.size:
+        raise DamagedError(f"Blosc data is cut off: {len(data)} bytes hold no header")
+    *_, declared, _, stored = BLOSC_HEADER.unpack_from(data)
+    if declared > size:
+        raise DamagedError(f"Blosc data declares {declared} bytes instead of {size}")
+    if stored != len(data):
+        raise DamagedError(f"Blosc data of {len(data)} bytes declares {stored}")
+    try:
+        return bytes(blosc.decompress(data))
+    except (RuntimeError, ValueError) as error:
+        raise DamagedError(f"Blosc data does not decode: {error}") from error
+
+
 _DECODERS: dict[str, Callable[[bytes | memoryview, int], bytes | memoryview]] = {
     "gzip": _decode_gzip,
     "lz4": _decode_lz4,
     "lz4hc": _decode_lz4,
     "zstd": _decode_zstd,
+    **dict.fromkeys((f"blosc-{name}" for name in BLOSC), _decode_blosc),
 }

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wkdask.errors import DamagedError
-from wkdask.formats.codecs import decode
-from wkdask.formats.shard import MISSING, parse_shard_index
+from wkdask.errors import DamagedError, MetadataError
+from wkdask.formats.fetching import INDEXES, Piece, concurrently, fetch, fetch_whole, in_parts, steadily
+from wkdask.formats.shard import MISSING, ShardIndex
 from wkdask.formats.spec import ArraySpec
-from wkdask.geometry.grid import Box
+from wkdask.formats.zarr3_codecs import Chain, worst_case
+from wkdask.formats.zarr3_nested import Source
+from wkdask.geometry.grid import Box, Index
 from wkdask.storage import Location, Stat
+from wkdask.storage.location import explained
 
 if TYPE_CHECKING:
     from wkdask.formats.zarr3 import Zarr3Array
 
 
-def shard_entries(place: Location, chunks: int, sharded: bool, *, known: bool = False) -> np.ndarray[Any, Any] | None:
+def shard_entries(
+    place: Location, chunks: int, index: ShardIndex | None, *, known: bool = False
+) -> np.ndarray[Any, Any] | None:
     """Return (offset, bytes) of each chunk of a unit's file, in C order; None where there is no file.
 
     Where ``known``, an index read before will do as long as the file's size and time are the same. That is for readers:
@@ -28,71 +36,205 @@ def shard_entries(place: Location, chunks: int, sharded: bool, *, known: bool = 
     stat = place.stat()
     if stat is None:
         return None
-    if not sharded:
+    if index is None:
         return np.array([[0, stat.size]], np.uint64)
-    return _known_entries(place, stat, chunks) if known and stat.mtime_ns else _shard_entries(place, stat, chunks)
+    read = _known_entries if known and stat.mtime_ns else _shard_entries
+    return read(place, stat, chunks, index)
 
 
-def _shard_entries(place: Location, stat: Stat, chunks: int) -> np.ndarray[Any, Any]:
-    start = max(0, stat.size - chunks * 16 - 4)
-    return parse_shard_index(place.read_bytes(start, stat.size), chunks, stat.size, place)
+def _shard_entries(place: Location, stat: Stat, chunks: int, index: ShardIndex) -> np.ndarray[Any, Any]:
+    return index.parse(place.read_bytes(*index.span(chunks, stat.size)), chunks, stat.size, place)
 
 
 _known_entries = lru_cache(maxsize=64)(_shard_entries)
 
 
-def chunk_view(spec: ArraySpec, data: bytes | memoryview) -> np.ndarray[Any, Any]:
-    """Return decoded bytes as a chunk in stored axes: Fortran order, little endian."""
-    array: np.ndarray[Any, Any] = np.frombuffer(data, np.dtype(spec.dtype).newbyteorder("<")).reshape(spec.chunk[::-1])
-    return array.transpose()
-
-
-def read_chunk(spec: ArraySpec, place: Location, cell: tuple[int, ...], offset: int, length: int) -> bytes | memoryview:
-    """Return the decoded bytes of a chunk that lies in a range of a file.
+def read_chunk(
+    spec: ArraySpec, chain: Chain, place: Location, cell: tuple[int, ...], span: tuple[int, int]
+) -> np.ndarray[Any, Any]:
+    """Return the voxels of a chunk, in stored axes, that lies in a range (offset, bytes) of a file.
 
     Raises
     ------
     DamagedError
         Naming the file and the chunk.
     """
+    offset, length = span
+    with _naming(place, cell):
+        _require_length(spec, length)
+        return chain.decode(place.read_bytes(offset, offset + length), spec.chunk)
+
+
+def _require_length(spec: ArraySpec, length: int) -> None:
+    """Refuse more bytes than any codec makes of a chunk, before they are read."""
     size = math.prod(spec.chunk) * spec.itemsize
+    if length > worst_case(size):
+        raise DamagedError(f"{length} bytes are too many for the {size} of a chunk")
+
+
+@contextmanager
+def _naming(place: Location, cell: Index) -> Iterator[None]:
     try:
-        if length > 2 * size + 4096:  # more than any compressor makes of noise
-            raise DamagedError(f"{length} bytes are too many for the {size} of a chunk")
-        return decode(spec.codec, place.read_bytes(offset, offset + length), size)
+        yield
     except DamagedError as error:
         raise DamagedError(f"{place} is damaged: in chunk {cell}, {error}. Write it again.") from None
 
 
 def read_box(array: Zarr3Array, box: Box) -> np.ndarray[Any, Any]:
-    """Read a box that lies within an array of our own layout; chunks that are not stored are 0."""
+    """Read a box that lies within an array whose codecs are ours; chunks that are not stored have the fill value."""
     spec = array.spec
-    out = np.zeros(box.shape, spec.dtype, order="F")
-    units = spec.grid.units(box)
-    for number in units.covering(box):
-        index = units.cell(number)
-        entries = array.entries(index, known=True)
-        if entries is not None:
-            _read_unit(array, index, entries, box, out)
+    out = np.full(box.shape, spec.fill, spec.dtype, order=array.layout.memory_order)
+    for part in in_parts(box, spec.chunk):
+        steadily(partial(_read_part, array, part, out[part.relative_to(box.start).slices]))
     return out
 
 
-def _read_unit(
-    array: Zarr3Array, index: tuple[int, ...], entries: np.ndarray[Any, Any], box: Box, out: np.ndarray[Any, Any]
-) -> None:
-    spec, place = array.spec, array.unit_location(index)
-    per_unit = spec.grid.chunks_per_unit
-    wanted = spec.grid.unit_box(index).intersect(box)
-    chunks = spec.grid.chunks(wanted)
-    for number in chunks.covering(wanted):
-        cell = chunks.cell(number)
-        row = 0
-        for i, n in zip(cell, per_unit, strict=True):
-            row = row * n + i % n
-        offset, length = map(int, entries[row])
-        if offset == int(MISSING):
+def _read_part(array: Zarr3Array, box: Box, out: np.ndarray[Any, Any]) -> None:
+    spec, chain = array.spec, array.chain("read")
+    out[...] = spec.fill  # where a shard was replaced meanwhile, by one with fewer chunks
+
+    def place_chunk(place: Location, cell: Index, data: bytes | memoryview) -> None:
+        with _naming(place, cell):
+            voxels = chain.decode(data, spec.chunk)
+        origin = tuple([i * c for i, c in zip(cell, spec.chunk, strict=True)])
+        hit = Box(origin, tuple([o + c for o, c in zip(origin, spec.chunk, strict=True)])).intersect(box)
+        out[hit.relative_to(box.start).slices] = voxels[hit.relative_to(origin).slices]
+
+    units = spec.grid.units(box)
+    cells = [units.cell(number) for number in units.covering(box)]
+    if array.layout.index is None:
+        most = worst_case(math.prod(spec.chunk) * spec.itemsize)
+        places = ((array.unit_location(cell), cell) for cell in cells)
+        fetch_whole((place, most, partial(place_chunk, place, cell)) for place, cell in places)
+    else:
+        fetch(_pieces(array, cells, box, place_chunk))
+
+
+def _pieces(
+    array: Zarr3Array, units: Sequence[Index], box: Box, take: Callable[[Location, Index, memoryview], None]
+) -> list[Piece]:
+    """Return what is wanted of shards, after reading the indexes that are not known.
+
+    Those of which nothing is wanted are read too: no answer would tell that they are outdated.
+    """
+
+    def stored(place: Location, entries: np.ndarray[Any, Any], version: str) -> list[Piece]:
+        chunks = _stored(array, places[place], entries, box)
+        return [Piece(place, version, start, start + size, partial(take, place, cell)) for cell, start, size in chunks]
+
+    places = {array.unit_location(index): index for index in units}
+    pieces: list[Piece] = []
+    anew, chunks = [], math.prod(array.spec.grid.chunks_per_unit)
+    for place in places:
+        known, found = INDEXES.get(place), []
+        if known and known[0].size == 2 * chunks:  # else of an array of before
+            with suppress(DamagedError):  # as of an array of before, whose chunks were larger
+                found = stored(place, *known)
+        pieces += found
+        if not found:
+            anew.append(place)
+    indexes = read_indexes(anew, chunks, array.layout.index or ShardIndex())
+    return [*pieces, *(piece for place, found in indexes.items() for piece in stored(place, *found))]
+
+
+def _stored(array: Zarr3Array, index: Index, entries: np.ndarray[Any, Any], box: Box) -> list[tuple[Index, int, int]]:
+    """Return which chunks of a unit that a box meets are stored: coordinate, offset and bytes."""
+    spec, per_unit = array.spec, array.spec.grid.chunks_per_unit
+    cells = spec.grid.unit_box(index).intersect(box).coarsened(spec.chunk)
+    inside = cells.relative_to([i * n for i, n in zip(index, per_unit, strict=True)])
+    rows = entries.reshape(*per_unit, 2)[inside.slices].reshape(-1, 2)
+    there = np.flatnonzero(rows[:, 0] != MISSING)
+    at = (np.stack(np.unravel_index(there, inside.shape), axis=1) + cells.start).tolist()
+    found = [(tuple(cell), start, size) for cell, (start, size) in zip(at, rows[there].tolist(), strict=True)]
+    for cell, _, size in found:
+        with _naming(array.unit_location(index), cell):
+            _require_length(spec, size)
+    return found
+
+
+def read_indexes(
+    places: Sequence[Location], chunks: int, index: ShardIndex
+) -> dict[Location, tuple[np.ndarray[Any, Any], str]]:
+    """Read the indexes of shards, several at once; return (offset, bytes) of each chunk, and the version of the file.
+
+    Places without a file are left out.
+    """
+    found: dict[Location, tuple[np.ndarray[Any, Any], str]] = {}
+    size = index.size(chunks)
+
+    def read(place: Location) -> None:
+        INDEXES.forget(place)
+        answer = place.read_range(0, size) if index.first else place.read_range(-size)
+        if answer:
+            entries = index.parse(answer.data, chunks, answer.size, place)
+            INDEXES.put(place, entries, answer.version, entries.nbytes)
+            found[place] = entries, answer.version
+
+    concurrently((size, partial(read, place)) for place in places)
+    return found
+
+
+def read_units(array: Zarr3Array, box: Box) -> np.ndarray[Any, Any]:
+    """Read a box that lies within an array whose units are only read, by the reader of its layout.
+
+    Raises
+    ------
+    DamagedError
+        Where a unit does not decode; its file is named.
+    MetadataError
+        Where zarr-python does not take the array's codecs.
+    """
+    spec = array.spec
+    reader = array.layout.reader
+    out = np.full(box.shape, spec.fill, spec.dtype, order="F")
+    units = spec.grid.units(box)
+    for index in map(units.cell, units.covering(box)):
+        place, hit = array.unit_location(index), units.box_at(index)
+        stat = place.stat()
+        if stat is None or reader is None:
             continue
-        data = read_chunk(spec, place, cell, offset, length)
-        origin = tuple(i * c for i, c in zip(cell, spec.chunk, strict=True))
-        hit = Box(origin, tuple(o + c for o, c in zip(origin, spec.chunk, strict=True))).intersect(box)
-        out[hit.relative_to(box.start).slices] = chunk_view(spec, data)[hit.relative_to(origin).slices]
+        try:
+            wanted = hit.relative_to(spec.grid.unit_box(index).start)
+            voxels = reader.read(Source(place, 0, stat.size), spec.unit, wanted, spec.fill)
+        except DamagedError as error:
+            said = str(error).removesuffix(" Write it again.").removesuffix(".")
+            raise DamagedError(f"{place} is damaged: {said}. Write it again, or restore it.") from None
+        except MetadataError as error:
+            raise MetadataError(f"{array.location / 'zarr.json'}: {error} Restore it.") from None
+        out[hit.relative_to(box.start).slices] = voxels
+    return out
+
+
+def require_sizes(array: Zarr3Array, box: Box) -> None:
+    """Refuse a local array's chunks whose Blosc headers declare more than a chunk holds.
+
+    Other readers take the memory that is declared, and fill it: from some kilobytes, Blosc makes gigabytes.
+    """
+    spec = array.spec
+    most = worst_case(math.prod(spec.chunk) * spec.itemsize)
+    units, per_unit = spec.grid.units(box), spec.grid.chunks_per_unit
+    for number in units.covering(box):
+        index = units.cell(number)
+        place = array.unit_location(index)
+        stat, entries = place.stat(), array.entries(index, known=True)
+        if stat is None or entries is None:
+            continue
+        cells = units.box_at(index).coarsened(spec.chunk)
+        inside = cells.relative_to([i * n for i, n in zip(index, per_unit, strict=True)])
+        found = _sound(place, stat, len(entries))
+        numbers = np.arange(len(entries)).reshape(per_unit)[inside.slices].reshape(-1)
+        numbers = numbers[~found[numbers] & (entries[numbers, 0] != MISSING)]
+        if not numbers.size:
+            continue
+        with explained(place, "read"), open(place.url, "rb", buffering=0) as file:
+            for offset in entries[numbers, 0].tolist():
+                declared = int.from_bytes(os.pread(file.fileno(), 4, offset + 4), "little")
+                if declared > most:
+                    raise DamagedError(f"{place} is damaged: a chunk declares {declared} bytes. Write it again.")
+        found[numbers] = True
+
+
+@lru_cache(maxsize=64)
+def _sound(place: Location, stat: Stat, chunks: int) -> np.ndarray[Any, np.dtype[np.bool_]]:  # noqa: ARG001 - what is kept is of them
+    """Return, to be changed, which chunks of a file were found sound."""
+    return np.zeros(chunks, bool)

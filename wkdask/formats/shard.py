@@ -1,7 +1,7 @@
 """Files of encoded chunks: shards, parts of shards, and joining parts without decoding.
 
-A *shard* is what the Zarr 3 codec ``sharding_indexed`` says: encoded chunks, then an index of (offset, size) for each chunk
-in C order, then the CRC-32C of the index
+A *shard* is what the Zarr 3 codec ``sharding_indexed`` says: encoded chunks, and behind or before them an index of
+(offset, size) for each chunk in C order, mostly with its CRC-32C
 (https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html).
 
 A *part* is ours and never outlives a run: encoded chunks of one shard, then (chunk number, offset, size) of each, then how
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import google_crc32c
 import numpy as np
@@ -22,6 +23,8 @@ from wkdask.storage import Location, Writer
 
 MISSING = np.uint64(2**64 - 1)
 TAIL = struct.Struct("<QI8s")
+PART_ENDS = TAIL.size + 4096 * 24
+"""Bytes of a part that are read first: its tail, and the index of 4096 chunks."""
 MAGIC = b"wkd-part"
 NOTHING = Written(0, 0, 0, 0)
 """Of a unit that has no file because all its voxels are zero."""
@@ -35,37 +38,62 @@ def checksum(data: bytes | memoryview) -> int:
     return int(google_crc32c.value(bytes(data)))
 
 
-def stored_checksum(index: bytes) -> int:
-    """Return the checksum that a shard's index ends with."""
-    return int(struct.unpack("<I", index[-4:])[0])
+@dataclass(frozen=True, slots=True)
+class ShardIndex:
+    """How the index of a shard lies in its file: as we write it by default, otherwise as others may.
 
-
-def shard_index(entries: Entries, chunks: int) -> bytes:
-    """Return a shard's index with its checksum, for ``chunks`` chunks of which the entries are stored."""
-    index = np.full((chunks, 2), MISSING, "<u8")
-    index[entries[:, 0].astype(np.intp)] = entries[:, 1:]
-    data = index.tobytes()
-    return data + struct.pack("<I", checksum(data))
-
-
-def parse_shard_index(data: bytes, chunks: int, size: int, name: object) -> np.ndarray[tuple[int, int], np.dtype[np.uint64]]:
-    """Return the (offset, bytes) of each chunk of a shard of ``size`` bytes, whose index, with checksum, is ``data``.
-
-    Raises
-    ------
-    DamagedError
-        Where the checksum is wrong, or an entry points beyond the file.
+    Parameters
+    ----------
+    first
+        Whether it lies before the chunks, instead of behind them.
+    checked
+        Whether its CRC-32C follows it.
+    order
+        Of the bytes of its numbers: ``<`` little, ``>`` big endian.
     """
-    if len(data) != chunks * 16 + 4:
-        raise DamagedError(f"{name} is cut off: {size} bytes do not hold the index of its {chunks} chunks. Write it again.")
-    if checksum(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
-        raise DamagedError(f"{name} is damaged: the checksum of its index is wrong. Write it again.")
-    index = np.frombuffer(data[:-4], "<u8").reshape(chunks, 2)
-    present = index[:, 0] != MISSING
-    offsets, sizes = index[present, 0], index[present, 1]
-    if np.any(offsets > size) or np.any(sizes > size - offsets):
-        raise DamagedError(f"{name} is damaged: its index points beyond its {size} bytes. Write it again.")
-    return index
+
+    first: bool = False
+    checked: bool = True
+    order: str = "<"
+
+    def size(self, chunks: int) -> int:
+        """Return the bytes of the index of a shard of ``chunks`` chunks."""
+        return chunks * 16 + 4 * self.checked
+
+    def span(self, chunks: int, size: int) -> tuple[int, int]:
+        """Return where the index begins and ends in a file of ``size`` bytes; both lie within the file."""
+        length = min(size, self.size(chunks))
+        return (0, length) if self.first else (size - length, size)
+
+    def build(self, entries: Entries, chunks: int) -> bytes:
+        """Return the index of a shard of ``chunks`` chunks, of which the entries are stored."""
+        index = np.full((chunks, 2), MISSING, f"{self.order}u8")
+        index[entries[:, 0].astype(np.intp)] = entries[:, 1:]
+        data = index.tobytes()
+        return data + struct.pack("<I", checksum(data)) if self.checked else data
+
+    def parse(self, data: bytes, chunks: int, size: int, name: object) -> np.ndarray[tuple[int, int], np.dtype[np.uint64]]:
+        """Return the (offset, bytes) of each chunk of a shard of ``size`` bytes, whose index is ``data``.
+
+        Raises
+        ------
+        DamagedError
+            Where the index is not whole, its checksum is wrong, or an entry points beyond the file.
+        """
+        if len(data) != self.size(chunks):
+            raise DamagedError(f"{name} is cut off: {size} bytes do not hold the index of its {chunks} chunks. Write it again.")
+        if self.checked and checksum(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
+            raise DamagedError(f"{name} is damaged: the checksum of its index is wrong. Write it again.")
+        index = np.frombuffer(data[: chunks * 16], f"{self.order}u8").astype(np.uint64, copy=False).reshape(chunks, 2)
+        present = index[:, 0] != MISSING
+        offsets, sizes = index[present, 0], index[present, 1]
+        if np.any(offsets > size) or np.any(sizes > size - offsets):
+            raise DamagedError(f"{name} is damaged: its index points beyond its {size} bytes. Write it again.")
+        return index
+
+    def digest(self, data: bytes) -> int:
+        """Return the CRC-32C of an index: the one that it ends with, where there is one."""
+        return int(struct.unpack("<I", data[-4:])[0]) if self.checked else checksum(data)
 
 
 class ChunkFile:
@@ -92,9 +120,12 @@ class ChunkFile:
 class ShardFile(ChunkFile):
     """A shard of ``chunks`` chunks."""
 
-    def __init__(self, out: Writer, chunks: int) -> None:
+    def __init__(self, out: Writer, chunks: int, index: ShardIndex) -> None:
         super().__init__(out)
-        self._chunks = chunks
+        self._chunks, self._index = chunks, index
+        if index.first:
+            self._at = index.size(chunks)
+            out.seek(self._at)
 
     def append_part(self, part: Location) -> None:
         """Add all chunks of a part, copied as they are."""
@@ -107,10 +138,12 @@ class ShardFile(ChunkFile):
         """Write the index and publish; publish nothing where no chunk was added."""
         if not self._rows:
             return NOTHING
-        index = shard_index(self._entries(), self._chunks)
+        index = self._index.build(self._entries(), self._chunks)
+        if self._index.first:
+            self._out.seek(0)
         self._out.write(index)
         stat = self._out.publish()
-        return Written(stat.size, stat.mtime_ns, stored_checksum(index), len(self._rows))
+        return Written(stat.size, stat.stamp, self._index.digest(index), len(self._rows))
 
 
 class SingleChunk(ChunkFile):
@@ -128,7 +161,7 @@ class SingleChunk(ChunkFile):
         if not self._rows:
             return NOTHING
         stat = self._out.publish()
-        return Written(stat.size, stat.mtime_ns, self._digest, 1)
+        return Written(stat.size, stat.stamp, self._digest, 1)
 
 
 class PartFile(ChunkFile):
@@ -140,7 +173,7 @@ class PartFile(ChunkFile):
         crc = checksum(index)
         self._out.write(index + TAIL.pack(len(self._rows), crc, MAGIC))
         stat = self._out.publish()
-        return Written(stat.size, stat.mtime_ns, crc, len(self._rows))
+        return Written(stat.size, stat.stamp, crc, len(self._rows))
 
 
 def read_part(part: Location) -> tuple[Entries, int]:
@@ -151,14 +184,14 @@ def read_part(part: Location) -> tuple[Entries, int]:
     DamagedError
         Where the file is no whole part.
     """
-    stat = part.stat()
-    size = stat.size if stat else 0
-    tail = part.read_bytes(max(0, size - TAIL.size), size) if stat else b""
-    if len(tail) == TAIL.size:
-        count, crc, magic = TAIL.unpack(tail)
-        end = size - TAIL.size - count * 24
+    found = part.read_range(-PART_ENDS)
+    if found and len(found.data) >= TAIL.size:
+        count, crc, magic = TAIL.unpack(found.data[-TAIL.size :])
+        end = found.size - TAIL.size - count * 24
         if magic == MAGIC and end >= 0:
-            index = part.read_bytes(end, size - TAIL.size)
+            index = found.data[-TAIL.size - count * 24 : -TAIL.size]
+            if len(index) < count * 24:
+                index = part.read_bytes(end, found.size - TAIL.size)
             if checksum(index) == crc:
                 return np.frombuffer(index, "<u8").reshape(-1, 3), end
     raise DamagedError(f"{part} is no whole part. Run the same command again; it will be made anew.")

@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from wkdask.geometry.grid import Box, Grid, Index
+from wkdask.metadata import LayerProperties, VoxelSize
 from wkdask.storage import Location
 
 
@@ -37,7 +38,7 @@ class ArraySpec:
     Parameters
     ----------
     shape
-        Voxels, from the dataset's origin to the array's end.
+        Voxels, from the array's first to its end.
     dtype
         Of one channel, in numpy's short spelling without byte order, such as ``uint8``.
     axes
@@ -46,6 +47,11 @@ class ArraySpec:
         Voxels of the smallest readable piece, and of the piece that one file holds.
     codec
         How chunks are compressed; ``None`` leaves them as they are.
+    offset
+        Where the array's first voxel lies, counted from the dataset's origin in voxels of the array; by default there. Grid,
+        handles and writers count from the first voxel; `box` and all above the formats count from the origin.
+    fill
+        The value of voxels that are not stored.
     """
 
     shape: Index
@@ -54,10 +60,30 @@ class ArraySpec:
     chunk: Index
     unit: Index
     codec: Codec | None = None
+    offset: Index = ()
+    fill: float = 0
     grid: Grid = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "offset", self.offset or (0,) * len(self.shape))
         object.__setattr__(self, "grid", Grid(self.shape, self.chunk, self.unit))
+
+    @property
+    def box(self) -> Box:
+        """All voxels of the array, counted from the dataset's origin."""
+        return self.grid.box.shifted(self.offset)
+
+    @property
+    def end(self) -> tuple[int, int, int]:
+        """Where the array ends along x, y, z, counted from the dataset's origin.
+
+        Examples
+        --------
+        >>> ArraySpec((1, 16, 32, 64), "uint8", tuple("czyx"), (1, 8, 8, 8), (1, 8, 8, 8)).end
+        (64, 32, 16)
+        """
+        ends = dict(zip(self.axes, self.box.stop, strict=True))
+        return ends["x"], ends["y"], ends["z"]
 
     @property
     def itemsize(self) -> int:
@@ -69,11 +95,12 @@ class ArraySpec:
 class Written:
     """What is known of a file that holds a unit or a part of one.
 
-    ``size`` is 0 where nothing was stored because all voxels are zero; ``digest`` is the checksum of its index.
+    ``size`` is 0 where nothing was stored because all voxels are zero; ``stamp`` is `Stat.stamp`, ``digest`` the checksum
+    of its index.
     """
 
     size: int
-    mtime_ns: int
+    stamp: int
     digest: int
     chunks: int
 
@@ -87,7 +114,10 @@ class UnitWriter(Protocol):
         ...
 
     def put(self, region: Box, block: np.ndarray[Any, Any]) -> None:
-        """Encode and append whole chunks: the voxels of a region of the array, in stored axes."""
+        """Encode and append chunks: the voxels of a region of the array, in stored axes.
+
+        A region may begin and end inside of chunks; what it lacks of them is zero. No chunk is put twice.
+        """
         ...
 
     def put_encoded(self, chunk: Sequence[int], data: bytes | memoryview) -> None:
@@ -124,7 +154,10 @@ class ArrayHandle(Protocol):
         ...
 
     def read(self, box: Box, *, keep: bool = True) -> np.ndarray[Any, Any]:
-        """Read a box that lies within the array: a Fortran-ordered array in stored axes.
+        """Read a box that lies within the array, in stored axes.
+
+        It comes in the memory order that decoding yields: Fortran's, or C's where the array is stored so. Callers that promise
+        one of them to users must see to it themselves.
 
         ``keep`` says that its chunks may soon be wanted again, so that some memory is well spent on them.
         """
@@ -185,6 +218,36 @@ class Format(Protocol):
         """The compressor of arrays for which none is asked for."""
         ...
 
+    @property
+    def usual_chunk(self) -> tuple[int, int, int]:
+        """Shape of chunks along x, y, z where none is asked for."""
+        ...
+
+    @property
+    def cubic(self) -> bool:
+        """Whether chunks and units must be cubes."""
+        ...
+
+    @property
+    def sharded(self) -> bool:
+        """Whether a unit may hold several chunks."""
+        ...
+
+    @property
+    def exact(self) -> bool:
+        """Whether new arrays end where the layer does, their last chunks cut off there; else they end with a whole unit."""
+        ...
+
+    @property
+    def further_axes(self) -> bool:
+        """Whether arrays may have axes beside c, x, y and z."""
+        ...
+
+    @property
+    def documents(self) -> frozenset[str]:
+        """Names of the files that `create` and `write_groups` leave in folders of arrays, layers and datasets."""
+        ...
+
     def detect(self, location: Location) -> bool:
         """Whether an array of this format lies here."""
         ...
@@ -203,4 +266,12 @@ class Format(Protocol):
 
     def create(self, location: Location, spec: ArraySpec) -> ArrayHandle:
         """Create an array without any unit, where there is none yet."""
+        ...
+
+    def write_groups(self, dataset: Location, layer: LayerProperties, voxel_size: VoxelSize) -> None:
+        """Write the documents beside a layer's arrays by which other readers find its magnifications.
+
+        Called before the first magnification is made, and whenever their list or the layer's box has changed. What others
+        wrote into these documents stays. Files that arrays have left under names of an earlier size may be deleted now.
+        """
         ...

@@ -1,17 +1,18 @@
-"""Reading local arrays by tensorstore: the one module that knows it.
+"""Reading local arrays by tensorstore: opening, keeping chunks, and what its errors mean.
 
 tensorstore decodes and places chunks with all threads and without the interpreter lock. It is never used for writing: it
-would hold whole decoded shards.
+would hold whole decoded shards. It is imported where it is first used: many commands read no voxels.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import tensorstore
 
 from wkdask.errors import DamagedError, StorageError
 from wkdask.formats.spec import ArraySpec
@@ -23,21 +24,29 @@ KEPT_BYTES = 64 << 20
 
 
 @lru_cache(maxsize=1)
-def _keeping() -> Any:
+def keeping() -> Any:
+    """Return the context of arrays whose decoded chunks are kept."""
+    import tensorstore
+
     return tensorstore.Context({"cache_pool": {"total_bytes_limit": KEPT_BYTES}})
 
 
 @lru_cache(maxsize=256)
 def _open(location: Location, driver: str, changed: Stat | None, keep: bool) -> Any:  # noqa: ARG001 - changed: open it anew
+    import tensorstore
+
     spec = {"driver": driver, "kvstore": {"driver": "file", "path": location.url + "/"}}
-    context = _keeping() if keep else None
+    context = keeping() if keep else None
     return tensorstore.open(spec, open=True, read=True, write=False, context=context).result()
 
 
-def read_local(location: Location, driver: str, box: Box, spec: ArraySpec, *, keep: bool = True) -> np.ndarray[Any, Any]:
-    """Read a box that lies within a local array, Fortran-ordered.
+def read_local(
+    location: Location, driver: str, box: Box, spec: ArraySpec, *, keep: bool = True, order: Literal["C", "F"] = "F"
+) -> np.ndarray[Any, Any]:
+    """Read a box that lies within a local array; bool becomes uint8.
 
-    With ``keep``, decoded chunks are kept for a while: neighbouring cut-outs share many.
+    With ``keep``, decoded chunks are kept for a while: neighbouring cut-outs share many. ``order`` is that of the result in
+    memory; it is read fastest in the one on disk.
 
     Raises
     ------
@@ -47,11 +56,24 @@ def read_local(location: Location, driver: str, box: Box, spec: ArraySpec, *, ke
         Where the system does not let us read a file.
     """
     if not box.size:
-        return np.zeros(box.shape, spec.dtype, order="F")
-    try:
-        keep = keep and box.size * spec.itemsize <= KEPT_BYTES // 4  # a larger one would only drive all else out
+        return np.zeros(box.shape, spec.dtype, order=order)
+    keep = keep and is_kept(box, spec)
+    with explained_reading(location):
         store = _open(location, driver, (location / "zarr.json").stat(), keep)
-        return np.asarray(store[box.slices].read(order="F").result())
+        found = np.asarray(store[box.slices].read(order=order).result())
+    return found.view(np.uint8) if found.dtype == bool else found
+
+
+def is_kept(box: Box, spec: ArraySpec) -> bool:
+    """Whether the chunks of a box are worth keeping: those of a large one would only drive all else out."""
+    return box.size * spec.itemsize <= KEPT_BYTES // 4
+
+
+@contextmanager
+def explained_reading(location: Location) -> Iterator[None]:
+    """Turn tensorstore's errors into ones that name the file, or else the array's place, and what to do."""
+    try:
+        yield
     except (ValueError, OSError, LookupError, RuntimeError) as error:
         said = str(error)
         name = _file_named(said) or str(location)

@@ -20,12 +20,14 @@ from wkdask.errors import DatasetExistsError, DatasetNotFoundError, InputError
 from wkdask.formats.shard import PartFile
 from wkdask.formats.spec import ArraySpec, Codec, Written
 from wkdask.formats.wkw_file import DataFile, block_number, open_file
-from wkdask.formats.wkw_header import SIZE, Header
+from wkdask.formats.wkw_header import MAX_EDGE, SIZE, Header
 from wkdask.formats.wkw_merge import merge_file
+from wkdask.formats.wkw_ranged import read_ranged
 from wkdask.formats.wkw_reader import read_box
 from wkdask.formats.wkw_writer import CompressedFile, RawFile, part_source, write_blocks
 from wkdask.formats.writing import UnitFile, require_fit
 from wkdask.geometry.grid import Box, Index
+from wkdask.metadata import LayerProperties, VoxelSize
 from wkdask.storage import WORK_FOLDER, Location
 from wkdask.storage.document import exclusively
 
@@ -39,6 +41,9 @@ class Wkw:
     name = "wkw"
     codecs = ("none", "lz4", "lz4hc")
     usual_codec = Codec("lz4hc", 9)
+    usual_chunk = (32, 32, 32)
+    cubic, sharded, exact, further_axes = True, True, False, False
+    documents = frozenset({HEADER})
 
     def detect(self, location: Location) -> bool:
         """Whether a WKW array lies here."""
@@ -61,11 +66,14 @@ class Wkw:
             Where there is none.
         DamagedError
             Where the header is not sound.
+        InputError
+            Where the array would be larger than WKW can be.
         """
         document = location / HEADER
-        if not document.is_file():
+        found = document.read_range(0, SIZE)
+        if found is None:
             raise DatasetNotFoundError(f"{location} holds no WKW array: {HEADER} is missing. Check the path.")
-        header = Header.parse(document.read_bytes(0, SIZE), document)
+        header = Header.parse(found.data, document)
         edge = header.block * header.blocks
         empty = WkwArray(location, header.spec((header.channels, edge, edge, edge)))
         units = [0, 0, 0]
@@ -74,6 +82,11 @@ class Wkw:
         else:
             for index in empty.written_units():
                 units = [max(n, i + 1) for n, i in zip(units, index[1:], strict=True)]
+        if max(units) * edge > MAX_EDGE:
+            raise InputError(
+                f"{location} would end at voxel {max(units) * edge}, as its layer's box or the names of its files have it, but "
+                f"positions of WKW end at {MAX_EDGE}. Correct the box, or the names."
+            )
         return WkwArray(location, header.spec((header.channels, *(n * edge for n in units))))
 
     def at(self, location: Location, spec: ArraySpec) -> WkwArray:
@@ -103,6 +116,9 @@ class Wkw:
         (location / HEADER).write_bytes(array.header.pack(), array.scratch)
         return array
 
+    def write_groups(self, dataset: Location, layer: LayerProperties, voxel_size: VoxelSize) -> None:
+        """Write nothing: WKW has no documents but headers."""
+
 
 @dataclass(frozen=True, slots=True)
 class WkwArray:
@@ -131,7 +147,7 @@ class WkwArray:
 
     def read(self, box: Box, *, keep: bool = True) -> np.ndarray[Any, Any]:  # noqa: ARG002 - blocks decode as fast as they are kept
         """Read a box that lies within the array, in stored axes, Fortran-ordered."""
-        return read_box(self, box)
+        return read_box(self, box) if self.location.is_local else read_ranged(self, box)
 
     def write(self, box: Box, block: np.ndarray[Any, Any]) -> None:
         """Write any box.

@@ -54,7 +54,7 @@ class DataFile:
 
     def inspect(self) -> Written:
         """Return what the file says of itself; see `digest`."""
-        return Written(self.stat.size, self.stat.mtime_ns, digest(self.header, self.ends), self.header.block_count)
+        return Written(self.stat.size, self.stat.stamp, digest(self.header, self.ends), self.header.block_count)
 
 
 def digest(header: Header, ends: Numbers | None) -> int:
@@ -80,9 +80,17 @@ def open_file(place: Location, array: Header, *, known: bool = False) -> DataFil
     return _known_file(place, array, stat) if known and small and stat.mtime_ns else _open_file(place, array, stat)
 
 
+def open_ranged(place: Location, array: Header) -> tuple[DataFile, str] | None:
+    """Do what `open_file` does by one request; return the file's version too."""
+    answer = place.read_range(0, array.data_start)
+    return (_parse_file(place, array, Stat(answer.size, 0), answer.data), answer.version) if answer else None
+
+
 def _open_file(place: Location, array: Header, stat: Stat) -> DataFile:
-    small = min(stat.size, SIZE + 8 * array.block_count if array.compressed else SIZE)
-    data = place.read_bytes(0, small)
+    return _parse_file(place, array, stat, place.read_bytes(0, min(stat.size, array.data_start)))
+
+
+def _parse_file(place: Location, array: Header, stat: Stat, data: bytes) -> DataFile:
     header = Header.parse(data, place)
     header.require_like(array, place)
     if header.offset < header.data_start:

@@ -149,9 +149,13 @@ class Header:
         DamagedError
             Naming the file, what was found and what was expected.
         """
-        found, wanted = (replace(header, kind=1, offset=0) for header in (self, other))
-        if found != wanted:
+        if not self.is_like(other):
+            found, wanted = (replace(header, kind=1, offset=0) for header in (self, other))
             raise DamagedError(f"{where} holds {found}, but {wanted} was expected by header.wkw. Restore the file.")
+
+    def is_like(self, other: Header) -> bool:
+        """Whether headers differ in the block type alone, which each file has of its own."""
+        return replace(self, kind=1, offset=0) == replace(other, kind=1, offset=0)
 
     def __str__(self) -> str:
         return f"{self.channels} x {self.dtype} in {self.blocks}³ blocks of {self.block}³"
@@ -175,6 +179,11 @@ class Header:
             raise InputError(f"WKW stores the axes c, x, y, z, not {', '.join(spec.axes)}. Use zarr3 for others.")
         if spec.dtype not in DTYPES:
             raise InputError(f"{spec.dtype} voxels can not be stored in WKW; use one of {', '.join(DTYPES)}.")
+        if any(spec.offset) or spec.fill:
+            raise InputError(
+                f"WKW arrays begin at the dataset's origin, and are 0 where nothing is stored; asked for was an offset of "
+                f"{spec.offset} and a fill of {spec.fill}. Use zarr3 for another fill, and an offset of 0."
+            )
         codecs = ["none", *(codec.name for codec in CODECS if codec)]
         name = spec.codec.name if spec.codec else "none"
         if name not in codecs:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wkdask.errors import DamagedError
-from wkdask.formats.codecs import decoder
+from wkdask.formats.wkw_blocks import block_decoder
 from wkdask.formats.wkw_file import DataFile, Numbers, numbers_of
-from wkdask.formats.wkw_header import CODECS, Header
+from wkdask.formats.wkw_header import Header
 from wkdask.geometry.grid import Box, Index, Tiling
 from wkdask.storage import Location, Stat
 from wkdask.storage.local import may_map
@@ -38,7 +38,11 @@ SHARE_BYTES = {False: 16 << 20, True: 4 << 20}
 THREADS = max(1, min(4, os.cpu_count() or 1))
 
 Array = np.ndarray[Any, Any]
-Bytes = bytes | memoryview
+Flat = np.ndarray[tuple[int], np.dtype[np.uint8]]
+Stored = tuple[int, int, int]
+"""A block's number, and address and size of its stored bytes."""
+Hit = tuple[slice, slice]
+"""What is wanted of a block along an axis: where it lies in the block, and in the result."""
 
 
 def read_box(array: WkwArray, box: Box) -> Array:
@@ -48,7 +52,7 @@ def read_box(array: WkwArray, box: Box) -> Array:
         whole = read_box(array, Box((0, *box.start[1:]), (channels, *box.stop[1:])))
         return np.asfortranarray(whole[box.slices[0]])
     out = np.empty(box.shape, array.spec.dtype, order="F")
-    for index, hit in _by_unit(array, box) if out.size else ():
+    for index, hit in by_unit(array, box) if out.size else ():
         part = out if hit == box else out[hit.relative_to(box.start).slices]
         file = array.file(index, known=True)
         if file is None:
@@ -58,7 +62,12 @@ def read_box(array: WkwArray, box: Box) -> Array:
     return out
 
 
-def _by_unit(array: WkwArray, box: Box) -> Iterator[tuple[Index, Box]]:
+def named(place: Location, number: int, error: DamagedError) -> DamagedError:
+    """Return an error about a block's bytes that names the file and the block."""
+    return DamagedError(f"{place} is damaged: in block {number}, {error}. Write it again.")
+
+
+def by_unit(array: WkwArray, box: Box) -> Iterator[tuple[Index, Box]]:
     """Yield the units that a box meets, and what it has of each."""
     cells = box.coarsened(array.spec.unit)
     if cells.size == 1:  # as most are
@@ -124,44 +133,105 @@ class _Shared:
 
 def _fill(file: DataFile, pieces: Iterator[Box], box: Box, out: Array) -> None:
     """Read pieces, boxes of blocks, and place them."""
-    header, room = file.header, np.empty((0, 0, 0), np.uint8)
-    row = np.dtype((np.void, header.block * header.itemsize))
+    room: _Room | None = None
     with opened(file) as source:
         for cells in pieces:
-            if room.shape[2] != cells.shape[0]:
-                room = np.empty((header.block, header.block, cells.shape[0]), row)
+            if room is None or room.columns != cells.shape[0]:
+                room = _Room(file.header, cells.shape[0])
             _place(source, cells, box, out, room)
 
 
-def _place(source: Source, cells: Box, box: Box, out: Array, room: Array) -> None:
-    """Decode a box of blocks and place what is wanted of them.
+class _Room:
+    """Where blocks that lie behind each other along x are decoded, and then put side by side, in what a core's cache holds.
 
-    Blocks that lie behind each other along x are put together first, in ``room``, which a core's cache holds, so that what
-    is written to the result is as long as may be. A row of a block is moved as one element of numpy's ``void``: for short rows
-    that takes a third of the time of slices.
+    Parameters
+    ----------
+    header
+        Of their file.
+    columns
+        How many they are.
     """
-    edge, columns, row = room.shape[0], room.shape[2], room.dtype
-    item = row.itemsize // edge
+
+    def __init__(self, header: Header, columns: int) -> None:
+        edge = header.block
+        row = np.dtype((np.void, edge * header.itemsize))
+        self.edge, self.columns, self.row_bytes, self.block_bytes = edge, columns, row.itemsize, header.block_bytes
+        self.blocks = np.empty(columns * edge * edge, row)
+        self.address: int = self.blocks.ctypes.data
+        self._rows, self._decoded = _indexes(edge, columns)
+        self._index = np.empty(self._rows.size, np.intp)
+        self._side_by_side = np.empty(self._rows.size, row)
+
+    def decoded(self, planes: slice, lines: slice) -> Array:
+        """Return the bytes of some lines of some planes of the decoded blocks side by side, in order (z, y, x)."""
+        return self._taken(self.blocks, self._decoded[planes, lines])
+
+    def raw(self, blocks: Array, numbers: Numbers, planes: slice, lines: slice) -> Array:
+        """Return the same of blocks that lie elsewhere, by the number of each column's."""
+        rows = self._rows[planes, lines]
+        index = self._index[: rows.size].reshape(len(rows), -1)
+        np.add(rows.reshape(index.shape), np.tile(numbers * (self.edge * self.edge), rows.shape[1]), index)
+        return self._taken(blocks, index.reshape(rows.shape))
+
+    def _taken(self, blocks: Array, index: Array) -> Array:
+        """Return rows of blocks.
+
+        A row is moved as one element of numpy's ``void``: gathered by an index, short rows take a fourth of the time that they
+        take by slices.
+        """
+        found = self._side_by_side[: index.size].reshape(index.shape)
+        blocks.take(index, None, found, "clip")
+        return found.view(np.uint8)
+
+
+@lru_cache(maxsize=64)
+def _indexes(edge: int, columns: int) -> tuple[Array, Array]:
+    """Return, for each row of blocks side by side, its number in its block, and where blocks lie behind each other."""
+    rows = np.arange(edge * edge).repeat(columns).reshape(edge, edge, columns)
+    return rows, rows + np.arange(columns) * (edge * edge)
+
+
+def _place(source: Source, cells: Box, box: Box, out: Array, room: _Room) -> None:
+    """Decode a box of blocks and place what is wanted of them, blocks that lie behind each other along x at once."""
+    edge, row = room.edge, room.row_bytes
+    item = row // edge
     begin = max(box.start[1], cells.start[0] * edge) - cells.start[0] * edge
     end = min(box.stop[1], cells.stop[0] * edge) - cells.start[0] * edge
     line = np.dtype((np.void, (end - begin) * item))
-    wanted = room.view(np.uint8)[:, :, begin * item : end * item].view(line)[:, :, 0]
     first = cells.start[0] * edge + begin - box.start[1]
     target = out[:, first : first + end - begin].transpose()
     lines = target.reshape(*target.shape[:2], -1, copy=False).view(line)[:, :, 0]
-    rows = product(
-        _hits(cells.start[2], cells.stop[2], box.start[3], box.stop[3], edge),
-        _hits(cells.start[1], cells.stop[1], box.start[2], box.stop[2], edge),
+    rows = list(
+        product(
+            _hits(cells.start[2], cells.stop[2], box.start[3], box.stop[3], edge),
+            _hits(cells.start[1], cells.stop[1], box.start[2], box.stop[2], edge),
+        )
     )
-    stored, decode = iter(source.encoded(cells)), source.decoded
-    for (at_z, to_z), (at_y, to_y) in rows:
-        side_by_side = room[at_z, at_y]
-        for column in range(columns):
-            side_by_side[:, :, column] = np.ndarray((edge, edge), row, decode(*next(stored)))[at_z, at_y]
-        lines[to_z, to_y] = wanted[at_z, at_y]
+    for ((_, to_z), (_, to_y)), found in zip(rows, _side_by_side(source, cells, rows, room), strict=True):
+        lines[to_z, to_y] = found[:, :, begin * item : end * item].view(line)[:, :, 0]
 
 
-def _hits(first: int, end: int, start: int, stop: int, edge: int) -> Iterator[tuple[slice, slice]]:
+def _side_by_side(source: Source, cells: Box, rows: Iterable[tuple[Hit, Hit]], room: _Room) -> Iterator[Array]:
+    """Yield the wanted bytes of blocks that lie behind each other along x, in order (z, y, x), until the next.
+
+    Those of mapped raw files are taken from where they lie, others are decoded first.
+    """
+    edge, row = room.edge, room.row_bytes
+    if source.raw is not None:
+        numbers = numbers_of(cells).reshape(-1, room.columns)
+        blocks = source.raw.view(room.blocks.dtype)
+        for ((at_z, _), (at_y, _)), few in zip(rows, numbers, strict=True):
+            yield room.raw(blocks, few, at_z, at_y)
+        return
+    stored, decode = iter(source.encoded(cells)), source.decode
+    places = range(room.address, room.address + room.columns * room.block_bytes, room.block_bytes)
+    for (at_z, _), (at_y, _) in rows:
+        start, stop = (at_z.start * edge + at_y.start) * row, ((at_z.stop - 1) * edge + at_y.stop) * row
+        decode(stored, places, start, stop)
+        yield room.decoded(at_z, at_y)
+
+
+def _hits(first: int, end: int, start: int, stop: int, edge: int) -> Iterator[Hit]:
     """Yield what is wanted of each block along an axis: where it lies in the block, and in the result."""
     for i in range(first, end):
         low, high = max(start, i * edge), min(stop, i * edge + edge)
@@ -180,16 +250,15 @@ def opened(file: DataFile) -> Iterator[Source]:
     """Give the source of a file's blocks: mapped where that is safe, else read by its descriptor or from its store."""
     place = file.place
     if not place.is_local:
-        yield Source(file, lambda start, stop: memoryview(place.read_bytes(start, stop)))
+        yield Source(file, place.read_bytes)
     elif may_map(place.url.rpartition("/")[0]):
-        mapped = _mapped(place, file.stat)
-        yield Source(file, lambda start, stop: mapped[start:stop], runs=False)
+        yield Source(file, _mapped(place, file.stat))
     else:
         with explained(place, "read"), open(place.url, "rb", buffering=0) as descriptor:
 
-            def read(start: int, stop: int) -> memoryview:
+            def read(start: int, stop: int) -> bytes:
                 descriptor.seek(start)
-                return memoryview(descriptor.read(stop - start))
+                return descriptor.read(stop - start)
 
             yield Source(file, read)
 
@@ -201,75 +270,85 @@ class Source:
     ----------
     file
         The file.
-    read
-        Returns its bytes from a start to a stop.
-    runs
-        Whether reading several blocks at once pays.
+    content
+        All its bytes, mapped, or what returns them from a start to a stop.
     """
 
-    def __init__(self, file: DataFile, read: Callable[[int, int], memoryview], *, runs: bool = True) -> None:
-        self.file, self._read, self._runs = file, read, runs
-        self._decode = decoder(CODECS[file.header.kind - 1], file.header.block_bytes) if file.header.compressed else None
+    def __init__(self, file: DataFile, content: Flat | Callable[[int, int], bytes]) -> None:
+        self.file, self._content = file, content
+        self._decode = block_decoder(file.header)
         self._gap, self._most = NEAR_BYTES[file.place.is_local]
+        self._held: list[Flat] = []
+        self.raw: Flat | None = None
+        """All blocks of a raw file, which was found to hold them, where they are mapped."""
+        header = file.header
+        if isinstance(content, np.ndarray) and not header.compressed:
+            self.raw = content[header.offset : header.offset + header.block_count * header.block_bytes]
 
-    def encoded(self, cells: Box) -> Iterable[tuple[int, memoryview]]:
-        """Return number and stored bytes of each block of a box, in C order of (z, y, x); see `wkw_file.numbers_of`."""
+    def encoded(self, cells: Box) -> Iterable[Stored]:
+        """Return where the stored bytes of each block of a box are, until the next call, in C order of (z, y, x)."""
         numbers = numbers_of(cells)
-        if not self._runs:
-            starts, ends = self.file.starts(numbers).tolist(), self.file.starts(numbers + 1).tolist()
-            return zip(numbers.tolist(), map(self._bytes, starts, ends), strict=True)
-        order = numbers.argsort()
-        found: list[Any] = [None] * len(numbers)
-        for block, data in zip(order.tolist(), self._in_runs(numbers[order]), strict=True):
-            found[block] = data
-        return zip(numbers.tolist(), found, strict=True)
+        starts, stops = self.file.starts(numbers), self.file.starts(numbers + 1)
+        if isinstance(self._content, np.ndarray):
+            if stops.max() > len(self._content):
+                raise self._cut_off(int(stops.max()))
+            addresses = starts + self._content.ctypes.data
+        else:
+            order = numbers.argsort()
+            addresses = np.empty_like(starts)
+            addresses[order] = self._fetched(self._content, starts[order].tolist(), stops[order].tolist())
+        return zip(numbers.tolist(), addresses.tolist(), (stops - starts).tolist(), strict=True)
 
-    def _in_runs(self, numbers: Numbers) -> Iterator[memoryview]:
-        """Yield blocks by their ascending numbers; runs of blocks that lie near each other are read at once."""
-        starts, ends = self.file.starts(numbers).tolist(), self.file.starts(numbers + 1).tolist()
+    def _fetched(self, read: Callable[[int, int], bytes], starts: list[int], stops: list[int]) -> list[int]:
+        """Read blocks, those that lie near each other at once, and return their addresses."""
         first, count = 0, len(starts)
+        addresses: list[int] = []
+        self._held = []
         while first < count:
-            last = first
-            while (
-                last + 1 < count and starts[last + 1] - ends[last] <= self._gap and ends[last + 1] - starts[first] <= self._most
-            ):
+            last, base = first, starts[first]
+            while last + 1 < count and starts[last + 1] - stops[last] <= self._gap and stops[last + 1] - base <= self._most:
                 last += 1
-            base = starts[first]
-            data = self._bytes(base, ends[last])
-            yield from (
-                data[a - base : b - base] for a, b in zip(starts[first : last + 1], ends[first : last + 1], strict=True)
-            )
+            data = np.frombuffer(read(base, stops[last]), np.uint8)
+            if len(data) != stops[last] - base:
+                raise self._cut_off(stops[last])
+            self._held.append(data)
+            address = data.ctypes.data
+            addresses += [address + start - base for start in starts[first : last + 1]]
             first = last + 1
+        return addresses
 
-    def decoded(self, number: int, data: Bytes) -> Bytes:
-        """Return a block that was read, decoded.
+    def decode(self, stored: Iterator[Stored], targets: Iterable[int], start: int, stop: int) -> None:
+        """Decode at least some bytes of the next blocks to their places in memory for all of each; see `wkw_blocks.Decode`.
 
         Raises
         ------
         DamagedError
-            Where it does not decode to a block's size; the file and the block are named.
+            Where one does not hold them; the file and the block are named.
         """
-        if self._decode is None:
-            return data
+        decode, number = self._decode, -1
         try:
-            return self._decode(data)
+            for target in targets:
+                number, address, size = next(stored)
+                decode(address, size, target, start, stop)
         except DamagedError as error:
-            raise DamagedError(f"{self.file.place} is damaged: in block {number}, {error}. Write it again.") from None
+            raise named(self.file.place, number, error) from None
 
-    def _bytes(self, start: int, stop: int) -> memoryview:
-        data = self._read(start, stop)
-        if len(data) != stop - start:
-            raise DamagedError(f"{self.file.place} is cut off: it ends before byte {stop}. Write it again.")
-        return data
+    def _cut_off(self, stop: int) -> DamagedError:
+        return DamagedError(f"{self.file.place} is cut off: it ends before byte {stop}. Write it again.")
 
 
 @lru_cache(maxsize=16)
-def _mapped(place: Location, stat: Stat) -> memoryview:
+def _mapped(place: Location, stat: Stat) -> Flat:
     """Return a local file's bytes, mapped: what is wanted is copied once, not twice."""
     with explained(place, "read"), open(place.url, "rb") as file:
         if os.fstat(file.fileno()).st_size < stat.size:
             raise DamagedError(f"{place} was just made shorter than its {stat.size} bytes. Read it again.")
-        return memoryview(mmap.mmap(file.fileno(), stat.size, access=mmap.ACCESS_READ))
+        return np.frombuffer(mmap.mmap(file.fileno(), stat.size, access=mmap.ACCESS_READ), np.uint8)
+
+
+def close_files() -> None:
+    """Close the files that are kept open because they may be read again; each is closed when its last reader ends."""
+    _mapped.cache_clear()
 
 
 @lru_cache(maxsize=1)

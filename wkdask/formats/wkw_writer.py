@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from wkdask.errors import DamagedError
+from wkdask.errors import DamagedError, InputError
 from wkdask.formats.codecs import encoder
 from wkdask.formats.shard import NOTHING, Entries, read_part
 from wkdask.formats.spec import Codec, Written
@@ -69,11 +69,11 @@ class RawFile:
         if not self._at:
             return NOTHING
         stat = self._out.publish()
-        return Written(stat.size, stat.mtime_ns, digest(self._header, None), self._header.block_count)
+        return Written(stat.size, stat.stamp, digest(self._header, None), self._header.block_count)
 
 
 class CompressedFile:
-    """The encoded blocks of a compressed data file, collected until they can be laid out."""
+    """The encoded blocks of a compressed data file: collected until they can be laid out, unless they come in order."""
 
     def __init__(self, out: Writer, header: Header, scratch: Location | None) -> None:
         folder = scratch.make_folder().url if scratch and scratch.is_local else None
@@ -81,19 +81,36 @@ class CompressedFile:
         self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=folder)  # noqa: SIM115 - see close
         self._rows: list[tuple[int, int, int]] = []
         self._at = 0
+        self._laid_out: _BlocksInOrder | None = None
+
+    def expect_ascending(self) -> None:
+        """Lay out what comes from now on as it comes, unless there were blocks before."""
+        if not self._rows:
+            self._laid_out = self._laid_out or _BlocksInOrder(self._out, self._header)
 
     def close(self) -> None:
         """Forget the blocks."""
         self._spool.close()
 
     def append(self, chunk: int, data: bytes | memoryview) -> None:
-        """Keep an encoded block."""
+        """Keep an encoded block.
+
+        Raises
+        ------
+        InputError
+            Where blocks were expected in order, and this is not behind the last.
+        """
+        if self._laid_out:
+            self._laid_out.append(chunk, data)
+            return
         self._spool.write(data)
         self._rows.append((chunk, self._at, len(data)))
         self._at += len(data)
 
     def publish(self, before: Sequence[Source] = ()) -> Written:
         """Publish the file; nothing where it holds no block. Blocks of ``before`` stay where there is no newer one."""
+        if self._laid_out:
+            return self._laid_out.publish()
         rows = np.array(self._rows, "<u8").reshape(-1, 3)
         return write_blocks(self._out, self._header, [*before, (self._read, rows)])
 
@@ -128,28 +145,47 @@ def write_blocks(out: Writer, header: Header, sources: Sequence[Source]) -> Writ
     if not len(rows):
         return NOTHING
     reads = [read for read, _ in sources]
-    if not header.compressed:
-        file = RawFile(out, header)
-        for numbers, blocks in _gathered(reads, rows):
-            for number, block in zip(numbers.tolist(), blocks, strict=True):
-                file.append(number, block)
-        return file.publish()
-    header = header.in_file()
-    empty = zero_block(CODECS[header.kind - 1], header.block_bytes)
-    lengths = np.full(header.block_count, len(empty), np.int64)
-    lengths[rows["number"]] = rows["size"]
-    ends = np.concatenate(([header.offset], header.offset + np.cumsum(lengths)))
-    out.write(header.pack() + ends[1:].astype("<u8").tobytes())
-    at = 0
+    file = _BlocksInOrder(out, header) if header.compressed else RawFile(out, header)
     for numbers, blocks in _gathered(reads, rows):
         for number, block in zip(numbers.tolist(), blocks, strict=True):
-            if number > at:
-                out.write(empty * (number - at))
-            out.write(block)
-            at = number + 1
-    out.write(empty * (header.block_count - at))
-    stat = out.publish()
-    return Written(stat.size, stat.mtime_ns, digest(header, ends), header.block_count)
+            file.append(number, block)
+    return file.publish()
+
+
+class _BlocksInOrder:
+    """Encoded blocks behind the room for their jump table, which is written last; those that nobody gives are zeros."""
+
+    def __init__(self, out: Writer, header: Header) -> None:
+        self._out, self._header = out, header.in_file()
+        self._empty = zero_block(CODECS[header.kind - 1], header.block_bytes)
+        self._lengths = np.full(header.block_count, len(self._empty), np.int64)
+        self._next = 0
+
+    def append(self, number: int, data: bytes | memoryview) -> None:
+        """Write a block, by its number, and zeros before it where some are missing."""
+        if number < self._next:
+            raise InputError(
+                f"Block {number} comes after block {self._next - 1}, expected each once and in order. Put each block once."
+            )
+        if not self._next:
+            self._out.seek(self._header.data_start)
+        if number > self._next:
+            self._out.write(self._empty * (number - self._next))
+        self._out.write(data)
+        self._lengths[number] = len(data)
+        self._next = number + 1
+
+    def publish(self) -> Written:
+        """Write what is missing at the end and the jump table, and publish; nothing where there is no block."""
+        if not self._next:
+            return NOTHING
+        header = self._header
+        self._out.write(self._empty * (header.block_count - self._next))
+        ends = np.concatenate(([header.offset], header.offset + np.cumsum(self._lengths)))
+        self._out.seek(0)
+        self._out.write(header.pack() + ends[1:].astype("<u8").tobytes())
+        stat = self._out.publish()
+        return Written(stat.size, stat.stamp, digest(header, ends), header.block_count)
 
 
 ROW = np.dtype([("number", "i8"), ("source", "i8"), ("offset", "i8"), ("size", "i8")])

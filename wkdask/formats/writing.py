@@ -22,6 +22,8 @@ from wkdask.storage.location import Writer, explained
 
 GROUP_BYTES = 4 << 20
 """Chunks that are copied at once where two along each axis are not more."""
+ROW_BYTES = 16
+"""Rows that an index is worth while for; it takes 8 bytes for each."""
 
 
 class Chunks(Protocol):
@@ -42,10 +44,19 @@ class Chunks(Protocol):
 
 @runtime_checkable
 class Runs(Protocol):
-    """Chunks that all have the same size, so that several that follow each other are appended at once."""
+    """Chunks of one size, numbered along the Z-order curve, so that several that follow each other are appended at once."""
 
     def append_run(self, first: int, data: memoryview) -> None:
         """Add chunks by the number of the first."""
+        ...
+
+
+@runtime_checkable
+class Ordered(Protocol):
+    """Chunks that can be laid out at once if they come by ascending numbers."""
+
+    def expect_ascending(self) -> None:
+        """Lay out what comes from now on as it comes, unless there were chunks before."""
         ...
 
 
@@ -77,6 +88,7 @@ class UnitFile:
         self._spec, self._index, self._place, self._scratch = spec, tuple(index), place, scratch
         self._chunks, self._number = chunks, number
         self._per_unit = spec.grid.chunks_per_unit
+        self._whole = spec.grid.unit_box(self._index).intersect(spec.grid.box)
         self._stack = ExitStack()
         self.written = NOTHING
 
@@ -107,14 +119,17 @@ class UnitFile:
         """
         require_fit(block, region, self._spec.dtype)
         with explained(self._place, "written"):
-            for cells, voxels in _gathered(region, block.transpose(), self._spec.chunk):
+            if isinstance(self._file, Ordered) and region.intersect(self._whole) == self._whole:
+                self._file.expect_ascending()
+            for cells, voxels in _gathered(region, block.transpose(), self._spec.chunk, 4 if self._run else 2):
                 kept = [n for n, first in enumerate(voxels[:, 0].tolist()) if first or _any(voxels[n])]
-                numbers = [self.number(cells[n]) for n in kept]
-                if self._run and numbers and numbers == list(range(numbers[0], numbers[0] + len(cells))):
-                    self._run(numbers[0], voxels.reshape(-1).data)
-                    continue
-                for n, number in zip(kept, numbers, strict=True):
-                    self._file.append(number, self._encode(voxels[n].data))
+                if self._run and len(kept) == len(cells):  # along the curve, so that the ends tell whether there are gaps
+                    first = self.number(cells[0])
+                    if self.number(cells[-1]) == first + len(cells) - 1:
+                        self._run(first, voxels.reshape(-1).data)
+                        continue
+                for n in kept:
+                    self._file.append(self.number(cells[n]), self._encode(voxels[n].data))
 
     def put_encoded(self, chunk: Sequence[int], data: bytes | memoryview) -> None:
         """Append a chunk, by its coordinate in the array, as it lies on disk."""
@@ -132,12 +147,12 @@ class UnitFile:
 
 
 def _gathered(
-    region: Box, stored: np.ndarray[Any, Any], chunk: Index
+    region: Box, stored: np.ndarray[Any, Any], chunk: Index, most: int = 2
 ) -> Iterator[tuple[list[Index], np.ndarray[Any, np.dtype[np.uint8]]]]:
     """Yield the chunks that a region meets, along the Z-order curve: their coordinates, and the bytes of each as one row.
 
-    Two chunks along each axis follow each other on the curve, and are copied at once: their rows lie side by side in the
-    region, so that each of its cache lines is fetched once. The rows that are yielded are overwritten by the next.
+    Two or four chunks along each axis follow each other on the curve, and are copied at once: their rows lie side by side in
+    the region, so that each of its cache lines is fetched once. The rows that are yielded are overwritten by the next.
 
     Parameters
     ----------
@@ -147,28 +162,53 @@ def _gathered(
         Its voxels, in reversed axes.
     chunk
         Voxels of a chunk.
+    most
+        Chunks along each axis that are copied at once, where they are not too large: 1, 2 or 4.
     """
     item = stored.itemsize * math.prod(chunk)
-    pair = 2 if item << len(chunk) <= GROUP_BYTES else 1
     cells = region.coarsened(chunk)
-    groups = cells.coarsened((pair,) * len(chunk))
-    ranges = [
-        [range(max(i * pair, a), min(i * pair + pair, b)) for i in range(first, end)]
-        for a, b, first, end in zip(cells.start, cells.stop, groups.start, groups.stop, strict=True)
-    ]
-    room = np.empty(item * pair ** len(chunk), np.uint8)
+    while most > 1 and item * math.prod(min(n, most) for n in cells.shape) > GROUP_BYTES:
+        most //= 2
+    room = np.empty(item * math.prod(min(n, most) for n in cells.shape), np.uint8)
     edges, origin = chunk[::-1], region.start[::-1]
-    for group in in_morton_order(groups):
-        some = [along[i - first] for along, i, first in zip(ranges, group, groups.start, strict=True)][::-1]
-        counts = [len(r) for r in some]
-        start = [r.start * edge - a for r, edge, a in zip(some, edges, origin, strict=True)]
+    indexes: dict[Any, np.ndarray[Any, Any] | None] = {}
+    for group in _groups(cells, most):
+        first, counts = group.start[::-1], group.shape[::-1]
+        start = [i * edge - a for i, edge, a in zip(first, edges, origin, strict=True)]
         voxels = _padded(stored, start, tuple(map(mul, counts, edges)))
-        voxels = voxels.reshape([n for both in zip(counts, edges, strict=True) for n in both], copy=False)
-        voxels = voxels.transpose(*range(0, voxels.ndim, 2), *range(1, voxels.ndim, 2))
+        halves = [(2, 2) if n == 4 else (1, n) for n in counts]  # the curve passes through one half after the other
+        voxels = voxels.reshape(
+            [n for (high, low), edge in zip(halves, edges, strict=True) for n in (high, low, edge)], copy=False
+        )
+        voxels = voxels.transpose([i for k in range(3) for i in range(k, voxels.ndim, 3)])
         rows = room[: voxels.nbytes].reshape(-1, item)
-        axis = _row_axis(voxels)
-        np.copyto(_rows(rows.view(stored.dtype).reshape(voxels.shape), axis), _rows(voxels, axis))
-        yield [cell[::-1] for cell in itertools.product(*some)], rows  # of two along each axis: the curve's order
+        _copy_rows(rows.view(stored.dtype).reshape(voxels.shape), voxels, indexes)
+        highs, lows = ([range(pair[k]) for pair in halves] for k in range(2))
+        yield (
+            [
+                tuple([i + 2 * h + n for i, h, n in zip(first, high, low, strict=True)])[::-1]
+                for high in itertools.product(*highs)
+                for low in itertools.product(*lows)
+            ],
+            rows,
+        )
+
+
+def _groups(cells: Box, most: int) -> Iterator[Box]:
+    """Yield a box of cells in groups of one, two or four along each axis, which lie on the Z-order curve one after the other.
+
+    Examples
+    --------
+    >>> [(group.start, group.shape) for group in _groups(Box((0, 0), (6, 1)), 4)]
+    [((0, 0), (4, 1)), ((4, 0), (2, 1))]
+    """
+    shape = (most,) * len(cells.start)
+    for at in in_morton_order(cells.coarsened(shape)):
+        group = Box(at, tuple(i + 1 for i in at)).refined(shape).intersect(cells)
+        if any(n == 3 or (n == 2 and a % 2) for a, n in zip(group.start, group.shape, strict=True)):
+            yield from _groups(group, 2)
+        else:
+            yield group
 
 
 def _padded(stored: np.ndarray[Any, Any], start: Sequence[int], shape: Index) -> np.ndarray[Any, Any]:
@@ -179,6 +219,38 @@ def _padded(stored: np.ndarray[Any, Any], start: Sequence[int], shape: Index) ->
     whole = np.zeros(shape, stored.dtype)
     whole[tuple([slice(max(0, -a), max(0, -a) + n) for a, n in zip(start, found.shape, strict=True)])] = found
     return whole
+
+
+def _copy_rows(
+    out: np.ndarray[Any, Any], voxels: np.ndarray[Any, Any], indexes: dict[Any, np.ndarray[Any, Any] | None]
+) -> None:
+    """Copy voxels into a contiguous array, by rows of those that lie side by side.
+
+    Numpy gathers short rows by an index in a third of the time that it takes by strides. ``indexes`` keeps those that were
+    made, by the layout that they are for.
+    """
+    axis = _row_axis(voxels)
+    rows = _rows(voxels, axis)
+    layout = rows.shape, rows.strides
+    if layout not in indexes:
+        indexes[layout] = _row_index(rows)
+    index = indexes[layout]
+    if index is None:
+        np.copyto(_rows(out, axis), rows)
+        return
+    between = np.lib.stride_tricks.as_strided(rows, (int(index[-1]) + 1,), (rows.itemsize,))  # from the first to the last row
+    between.take(index, None, out.reshape(-1).view(rows.dtype), "clip")
+
+
+def _row_index(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
+    """Return where the elements of an array lie in memory, counted in elements from the first; None where they do not so."""
+    size = rows.itemsize
+    if size < ROW_BYTES or rows.size < 2 or any(stride < 0 or stride % size for stride in rows.strides):
+        return None
+    at = np.zeros(1, np.intp)
+    for stride, n in zip(rows.strides, rows.shape, strict=True):
+        at = np.add.outer(at, np.arange(n) * (stride // size))
+    return at.reshape(-1)
 
 
 def _row_axis(array: np.ndarray[Any, Any]) -> int:

@@ -2,9 +2,9 @@
 
 Specification: https://zarr-specs.readthedocs.io/en/latest/v3/core/index.html
 
-A unit is a shard, or a chunk where the array has no shards. Local arrays are read by tensorstore, whatever their codecs;
-arrays on stores by ranged reads of our own, in the layout that we write: transpose to Fortran order, little endian, one
-compressor, the index at the end.
+A unit is a shard, or a chunk where the array has no shards. Local arrays are read by tensorstore, arrays on stores by ranged
+reads of our own, codecs that neither knows by zarr-python. Arrays of other layouts than ours are written too, in theirs, if we
+have all of their codecs.
 """
 
 from __future__ import annotations
@@ -13,21 +13,27 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from wkdask.errors import DatasetExistsError, DatasetNotFoundError, InputError
-from wkdask.formats.ranged import chunk_view, read_box, read_chunk, shard_entries
-from wkdask.formats.shard import MISSING, PartFile, ShardFile, SingleChunk, checksum, stored_checksum
+from wkdask.formats.chunk_document import read_document
+from wkdask.formats.codecs import BLOSC
+from wkdask.formats.ranged import read_box, read_chunk, read_units, require_sizes, shard_entries
+from wkdask.formats.shard import MISSING, PartFile, ShardFile, ShardIndex, SingleChunk, checksum
 from wkdask.formats.spec import ArraySpec, Codec, Written
-from wkdask.formats.writing import UnitFile, merge_unit, require_fit
-from wkdask.formats.zarr3_document import DTYPES, Layout, build_document, parse_document
+from wkdask.formats.writing import merge_unit, require_fit
+from wkdask.formats.zarr3_codecs import Chain
+from wkdask.formats.zarr3_document import DTYPES, Layout, build_document, own_layout, parse_document
+from wkdask.formats.zarr3_writer import ChainedUnit, chunk_number, fill_bits
+from wkdask.formats.zarr_group import image_attributes, write_group
 from wkdask.geometry.grid import Box, Index
+from wkdask.metadata import LayerProperties, VoxelSize
 from wkdask.storage import WORK_FOLDER, Location, update_document
 from wkdask.storage.document import exclusively
+from wkdask.storage.location import Writer
 
 __all__ = ["DOCUMENT", "DTYPES", "Layout", "Zarr3", "Zarr3Array"]
 
@@ -38,8 +44,11 @@ class Zarr3:
     """The format: finds, opens and creates arrays."""
 
     name = "zarr3"
-    codecs = ("none", "zstd", "gzip")
+    codecs = ("none", "zstd", "gzip", *(f"blosc-{name}" for name in BLOSC))
     usual_codec = Codec("zstd", 5)
+    usual_chunk = (32, 32, 32)
+    cubic, sharded, exact, further_axes = False, True, False, True
+    documents = frozenset({DOCUMENT})
 
     def detect(self, location: Location) -> bool:
         """Whether a Zarr 3 array lies here."""
@@ -56,9 +65,10 @@ class Zarr3:
             Where the document is not that of an array that we can read.
         """
         document = location / DOCUMENT
-        if not document.is_file():
+        data = read_document(document)
+        if data is None:
             raise DatasetNotFoundError(f"{location} holds no Zarr 3 array: {DOCUMENT} is missing. Check the path.")
-        spec, layout = parse_document(document.read_bytes(), str(document))
+        spec, layout = parse_document(data, str(document))
         return Zarr3Array(location, spec, layout)
 
     def at(self, location: Location, spec: ArraySpec) -> Zarr3Array:
@@ -73,7 +83,9 @@ class Zarr3:
             raise InputError(f"{spec.dtype} voxels can not be stored in Zarr 3; use one of {', '.join(sorted(DTYPES))}.")
         if spec.codec and spec.codec.name not in self.codecs:
             raise InputError(f"Zarr 3 has no codec {spec.codec.name}; use one of {', '.join(self.codecs)}.")
-        return Zarr3Array(location, spec, Layout(sharded=spec.chunk != spec.unit))
+        if any(spec.offset):
+            raise InputError(f"An array in Zarr 3 begins at the dataset's origin, not at {spec.offset}. Leave out the offset.")
+        return Zarr3Array(location, spec, own_layout(spec))
 
     def create(self, location: Location, spec: ArraySpec) -> Zarr3Array:
         """Create an array without any unit, in WEBKNOSSOS's layout.
@@ -89,6 +101,12 @@ class Zarr3:
         (location / DOCUMENT).write_bytes(build_document(spec), array.scratch)
         return array
 
+    def write_groups(self, dataset: Location, layer: LayerProperties, voxel_size: VoxelSize) -> None:
+        """Write the groups of dataset and layer, with OME-NGFF metadata of the magnifications in the layer's folder."""
+        scratch = dataset / WORK_FOLDER / "tmp"
+        write_group(dataset / DOCUMENT, {}, scratch)
+        write_group(dataset / layer.name / DOCUMENT, image_attributes(layer, voxel_size, "0.5"), scratch)
+
 
 @dataclass(frozen=True, slots=True)
 class Zarr3Array:
@@ -96,7 +114,7 @@ class Zarr3Array:
 
     location: Location
     spec: ArraySpec
-    layout: Layout = field(default_factory=Layout)
+    layout: Layout
 
     def with_axes(self, axes: tuple[str, ...]) -> Zarr3Array:
         """Return the array with other names for its axes."""
@@ -107,23 +125,35 @@ class Zarr3Array:
         return self.location / (self.layout.prefix + self.layout.separator.join(map(str, index)))
 
     def read(self, box: Box, *, keep: bool = True) -> np.ndarray[Any, Any]:
-        """Read a box that lies within the array, in stored axes, Fortran-ordered.
+        """Read a box that lies within the array, in stored axes, and in memory in the order that it has on disk.
 
         ``keep`` says that its chunks may soon be wanted again, so that some memory is well spent on them.
         """
-        if self.location.is_local and (os.sep == "\\" or "\\" not in self.location.url):  # which tensorstore takes for a slash
+        local = self.location.is_local and (
+            os.sep == "\\" or "\\" not in self.location.url
+        )  # which tensorstore takes for a slash
+        if local and self.layout.by_tensorstore:
             from wkdask.formats.tensorstore_reader import read_local
 
-            return read_local(self.location, "zarr3", box, self.spec, keep=keep)
-        self._require_ours("read from this kind of store")
-        return read_box(self, box)
+            if self.layout.chain and self.layout.chain.blosc:
+                require_sizes(self, box)
+            return read_local(self.location, "zarr3", box, self.spec, keep=keep, order=self.layout.memory_order)
+        return read_box(self, box) if self.layout.chain else read_units(self, box)
 
-    def _require_ours(self, verb: str) -> None:
-        if not self.layout.ours:
+    def chain(self, verb: str) -> Chain:
+        """Return how chunks are encoded.
+
+        Raises
+        ------
+        InputError
+            Where that is not ours to do.
+        """
+        if not self.layout.chain:
             raise InputError(
-                f"{self.location} can not be {verb}: its codecs, index or axis order are not those that wkdask writes. "
-                "Copy it to a local folder to read it, or convert it."
+                f"{self.location} can not be {verb}: its codecs include {self.layout.foreign}, which wkdask only reads. "
+                "Convert it to an array with other codecs."
             )
+        return self.layout.chain
 
     def entries(self, index: Sequence[int], *, known: bool = False) -> np.ndarray[Any, Any] | None:
         """Return (offset, bytes) of each chunk of a unit, in C order; None where the unit is not stored.
@@ -131,31 +161,26 @@ class Zarr3Array:
         See `wkdask.formats.ranged.shard_entries`.
         """
         chunks = math.prod(self.spec.grid.chunks_per_unit)
-        return shard_entries(self.unit_location(index), chunks, self.layout.sharded, known=known)
+        return shard_entries(self.unit_location(index), chunks, self.layout.index, known=known)
 
-    def unit(self, index: Sequence[int], scratch: Location | None = None) -> UnitFile:
+    def unit(self, index: Sequence[int], scratch: Location | None = None) -> ChainedUnit:
         """Return the writer of a whole unit; its bytes lie in ``scratch`` until they are complete."""
-        self._require_ours("written")
-        chunks = partial(ShardFile, chunks=math.prod(self.spec.grid.chunks_per_unit)) if self.layout.sharded else SingleChunk
-        return UnitFile(self.spec, index, self.unit_location(index), scratch, chunks, self._number)
+        chain = self.chain("written")
+        file = self._shard_file if self.layout.index else SingleChunk
+        return ChainedUnit(self.spec, chain, index, self.unit_location(index), scratch, file)
 
-    def part(self, index: Sequence[int], place: Location, scratch: Location | None = None) -> UnitFile:
+    def part(self, index: Sequence[int], place: Location, scratch: Location | None = None) -> ChainedUnit:
         """Return the writer of a part of a unit, into a file of its own."""
-        self._require_ours("written")
-        return UnitFile(self.spec, index, place, scratch, PartFile, self._number)
+        return ChainedUnit(self.spec, self.chain("written"), index, place, scratch, PartFile)
 
-    def _number(self, inside: Sequence[int]) -> int:
-        """Return a chunk's number in its unit, in C order."""
-        number = 0
-        for i, n in zip(inside, self.spec.grid.chunks_per_unit, strict=True):
-            number = number * n + i
-        return number
+    def _shard_file(self, out: Writer) -> ShardFile:
+        return ShardFile(out, math.prod(self.spec.grid.chunks_per_unit), self.layout.index or ShardIndex())
 
     def join(self, index: Sequence[int], parts: Sequence[Location], scratch: Location | None = None) -> Written:
         """Make a unit of its parts, none of which is decoded."""
         place = self.unit_location(index)
         with place.writer(scratch) as out:
-            file = ShardFile(out, math.prod(self.spec.grid.chunks_per_unit))
+            file = self._shard_file(out)
             for part in parts:
                 file.append_part(part)
             written = file.publish()
@@ -168,7 +193,7 @@ class Zarr3Array:
 
         Writers of one unit take turns, as far as the store allows, so that neighbours lose nothing.
         """
-        self._require_ours("written")
+        self.chain("written")
         require_fit(block, box, self.spec.dtype)
         for number in (units := self.spec.grid.units(box)).covering(box):
             index = units.cell(number)
@@ -201,10 +226,10 @@ class Zarr3Array:
         entries = self.entries(index) if stat else None
         if stat is None or entries is None:
             return None
-        if not self.layout.sharded:
-            return Written(stat.size, stat.mtime_ns, checksum(place.read_bytes()), 1)
-        stored = int((entries[:, 0] != MISSING).sum())
-        return Written(stat.size, stat.mtime_ns, stored_checksum(place.read_bytes(stat.size - 4)), stored)
+        if not (index_form := self.layout.index):
+            return Written(stat.size, stat.stamp, checksum(place.read_bytes()), 1)
+        data = place.read_bytes(*index_form.span(len(entries), stat.size))
+        return Written(stat.size, stat.stamp, index_form.digest(data), int((entries[:, 0] != MISSING).sum()))
 
     def unit_of(self, path: str) -> Index | None:
         """Return the unit that a path below the array is the file of; None where it is of none.
@@ -251,20 +276,23 @@ class _Stored:
     index: Index
     entries: np.ndarray[Any, Any] | None
 
-    def _range(self, cell: Index) -> tuple[int, int] | None:
+    def _span(self, cell: Index) -> tuple[int, int] | None:
         if self.entries is None:
             return None
-        inside = [i % n for i, n in zip(cell, self.array.spec.grid.chunks_per_unit, strict=True)]
-        offset, length = map(int, self.entries[self.array._number(inside)])
+        per_unit = self.array.spec.grid.chunks_per_unit
+        inside = [i % n for i, n in zip(cell, per_unit, strict=True)]
+        offset, length = map(int, self.entries[chunk_number(inside, per_unit)])
         return None if offset == int(MISSING) else (offset, length)
 
     def encoded(self, cell: Index) -> bytes | None:
-        at = self._range(cell)
+        at = self._span(cell)
         return self.array.unit_location(self.index).read_bytes(at[0], sum(at)) if at else None
 
     def decoded(self, cell: Index) -> np.ndarray[Any, Any] | None:
-        at, place, spec = self._range(cell), self.array.unit_location(self.index), self.array.spec
-        return chunk_view(spec, read_chunk(spec, place, cell, *at)) if at else None
+        at, place, spec = self._span(cell), self.array.unit_location(self.index), self.array.spec
+        if at:
+            return read_chunk(spec, self.array.chain("written"), place, cell, at)
+        return None if fill_bits(spec) is None else np.full(spec.chunk, spec.fill, spec.dtype)
 
 
 def is_number(name: str) -> bool:

@@ -1,0 +1,72 @@
+"""Which units of an array are there: as its store lists them, or by asking for each that the grid has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import islice
+
+from wkdask.errors import InputError
+from wkdask.formats.fetching import concurrently
+from wkdask.formats.spec import ArrayHandle
+from wkdask.geometry.grid import Box, Index
+from wkdask.storage import Stat
+
+ASKED_AT_ONCE = 1024
+MOST_ASKED = 1 << 22
+"""Units that are asked for one by one: more would take days."""
+
+
+def stored_units(array: ArrayHandle, box: Box | None = None) -> Iterator[tuple[Index, Stat]]:
+    """Yield the units that are stored, sorted, and what their store says of them; web servers, which list nothing, are asked.
+
+    Parameters
+    ----------
+    array
+        Whose.
+    box
+        Only those that meet it, in the array's voxels; they are asked for one by one.
+
+    Raises
+    ------
+    InputError
+        Where there are too many to be asked for one by one.
+
+    Examples
+    --------
+    >>> from wkdask import Dataset
+    >>> array = Dataset.open("brain").get_layer("color").get_mag(1).array.handle
+    >>> [(index, stat.size > 0) for index, stat in stored_units(array)]
+    [((0, 0, 0, 0), True)]
+    """
+    if box is None and array.location.lists:
+        indexes: Iterator[Index] = iter(sorted(array.written_units()))
+    else:
+        units = array.spec.grid.units(box)
+        if len(units) > MOST_ASKED:
+            raise InputError(
+                f"{array.location} may have {len(units)} units, at most {MOST_ASKED} are asked for one by one. Use a box, "
+                "larger shards, or a store that lists what it has."
+            )
+        indexes = map(units.cell, range(len(units)) if box is None else units.covering(box))
+    while some := list(islice(indexes, ASKED_AT_ONCE)):
+        yield from _stats(array, some)
+
+
+def stored_indexes(array: ArrayHandle) -> Iterator[Index]:
+    """Yield the units that are stored, in any order; see `stored_units`."""
+    return array.written_units() if array.location.lists else (index for index, _ in stored_units(array))
+
+
+def _stats(array: ArrayHandle, indexes: Iterable[Index]) -> Iterator[tuple[Index, Stat]]:
+    found: dict[Index, Stat | None] = dict.fromkeys(indexes)
+
+    def ask(index: Index) -> None:
+        found[index] = array.unit_location(index).stat()
+
+    if array.location.is_local:
+        for index in found:
+            ask(index)
+    else:
+        concurrently((1, partial(ask, index)) for index in found)
+    yield from ((index, stat) for index, stat in found.items() if stat is not None)
