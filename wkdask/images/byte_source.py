@@ -1,4 +1,4 @@
-"""Reading bytes at a place of a file or of a member of a zip file, from several threads, without a shared position."""
+"""Reading bytes at a place of a file, of a member of a zip file, or of an object on a store, without a shared position."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, cast
 
+from wkdask.images.byte_run import Run, Status
+from wkdask.images.places import FilePath
 from wkdask.images.zip_archive import Member, member_of, split_member, unpacked, zip_members
+from wkdask.storage import Location
 
 __all__ = [
     "Buffer",
@@ -63,14 +66,6 @@ class ByteSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
-    """Size and time of change of a member of a zip file."""
-
-    st_size: int
-    st_mtime_ns: int
-
-
-@dataclass(frozen=True, slots=True)
 class FileSource:
     """A run of bytes of an open file.
 
@@ -106,7 +101,7 @@ class FileSource:
             file = os.fdopen(os.dup(self.descriptor), "rb")
             file.seek(0)
             return file
-        return cast(BinaryIO, io.BufferedReader(_Run(self)))
+        return cast(BinaryIO, io.BufferedReader(Run(self)))
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Read at most as many bytes as the buffer holds; 0 at the end of the run."""
@@ -146,29 +141,7 @@ class MemorySource:
         return len(piece)
 
 
-class _Run(io.RawIOBase):
-    """A run of bytes of a file as a file of its own."""
-
-    def __init__(self, source: FileSource) -> None:
-        self.source, self.place = source, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self.place = max(0, offset + (0, self.place, self.source.size)[whence])
-        return self.place
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        got = self.source.read_into(memoryview(buffer).cast("B"), self.place)
-        self.place += got
-        return got
-
-
-def status(path: str) -> FileStatus:
+def status(path: FilePath) -> FileStatus:
     """Return size and time of change of what `opened` would open; a member has the time of its archive.
 
     Raises
@@ -178,6 +151,8 @@ def status(path: str) -> FileStatus:
     ImageConversionError
         If the archive is damaged.
     """
+    if isinstance(path, Location):
+        return _on_store(path).status()
     names = split_member(path)
     if names is None:
         return os.stat(path)
@@ -190,14 +165,14 @@ def status(path: str) -> FileStatus:
 
 
 @contextmanager
-def opened(path: str) -> Iterator[ByteSource]:
+def opened(path: FilePath) -> Iterator[ByteSource]:
     """Open a file for reading; the source belongs to the caller's block alone.
 
     Parameters
     ----------
     path
         The file, or a member of a zip file, spelled ``<zip file>!/<member>``. A member that is stored is read in place,
-        one that is compressed is unpacked into memory.
+        one that is compressed is unpacked into memory. A file on a store is read by ranges.
 
     Yields
     ------
@@ -222,6 +197,9 @@ def opened(path: str) -> Iterator[ByteSource]:
     ...         read_bytes(file, 2, 3), read_bytes(member, 2, 3)
     (bytearray(b'cde'), bytearray(b'ijk'))
     """
+    if isinstance(path, Location):
+        yield _on_store(path)
+        return
     names = split_member(path)
     file = path if names is None else names[0]
     descriptor = os.open(file, OPEN_FLAGS)
@@ -233,6 +211,12 @@ def opened(path: str) -> Iterator[ByteSource]:
             yield _member_source(file, descriptor, found, member_of(file, descriptor, found, names[1]))
     finally:
         os.close(descriptor)
+
+
+def _on_store(place: Location) -> ByteSource:
+    from wkdask.images.store_source import StoreSource
+
+    return StoreSource(place)
 
 
 def _member_source(archive: str, descriptor: int, found: os.stat_result, member: Member) -> ByteSource:

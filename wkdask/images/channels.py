@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from wkdask.errors import InputError, UnsupportedImageDataError
 from wkdask.images.picture import Picture
+from wkdask.images.places import FilePath
 from wkdask.images.selection import Selection
 
 Color = tuple[int, int, int]
@@ -37,7 +38,7 @@ class LayerChannels:
     suffix: str = ""
 
 
-def layers_of_channels(path: str, picture: Picture, selection: Selection) -> tuple[list[LayerChannels], tuple[str, ...]]:
+def layers_of_channels(path: FilePath, picture: Picture, selection: Selection) -> tuple[list[LayerChannels], tuple[str, ...]]:
     """Divide the channels of an image into layers.
 
     One channel is a layer. Red, green and blue of uint8 are a layer together, and so are three channels of uint8 whatever
@@ -50,7 +51,7 @@ def layers_of_channels(path: str, picture: Picture, selection: Selection) -> tup
     picture
         The parsed image.
     selection
-        Its `channel`, `truncate_rgba_to_rgb` and `allow_multiple_layers` count.
+        Its `channel`, `truncate_rgba_to_rgb`, `allow_multiple_layers` and `max_layers` count.
 
     Returns
     -------
@@ -62,7 +63,7 @@ def layers_of_channels(path: str, picture: Picture, selection: Selection) -> tup
     Raises
     ------
     InputError
-        If there is no such channel.
+        If there is no such channel, or there would be more layers than allowed.
     UnsupportedImageDataError
         If there would be several layers, and that is not allowed.
     """
@@ -78,17 +79,24 @@ def layers_of_channels(path: str, picture: Picture, selection: Selection) -> tup
     shown = 3 if picture.colour == "rgba" and selection.truncate_rgba_to_rgb else samples
     notes = ("alpha was left out",) if shown < samples else ()
     small = picture.form.dtype == "uint8"
-    if small and shown == 3 and (picture.colour in ("rgb", "rgba") or planes == 1):
+    mixed = small and shown == 3 and (picture.colour in ("rgb", "rgba") or planes == 1)
+    if not mixed and (total == 1 or (small and total == 3)):
+        return [LayerChannels(0, total)], notes
+    if mixed and planes == 1:
+        return [LayerChannels(0, 3)], notes
+    if not selection.allow_multiple_layers:
+        _refuse_channels(path, picture, total)
+    count = planes if mixed else planes * shown
+    if count > selection.max_layers:  # before there is a list of them: a document may claim any number
+        raise InputError(
+            f"'{path}' would become {count} layers; {selection.max_layers} at most are allowed. Allow more (max_layers), or "
+            "choose one of its channels (channel)."
+        )
+    if mixed:
         layers = [LayerChannels(plane * samples, 3) for plane in range(planes)]
-    elif total == 1 or (small and total == 3):
-        layers = [LayerChannels(0, total)]
     else:
         channels = [plane * samples + sample for plane in range(planes) for sample in range(shown)]
         layers = [LayerChannels(channel, 1) for channel in channels]
-    if len(layers) == 1:
-        return layers, notes
-    if not selection.allow_multiple_layers:
-        _refuse_channels(path, picture, total)
     return [_named(picture, layer, index, total) for index, layer in enumerate(layers)], notes
 
 
@@ -119,7 +127,7 @@ def default_color(index: int) -> Color:
     return red, green, blue
 
 
-def _refuse_channels(path: str, picture: Picture, total: int) -> None:
+def _refuse_channels(path: FilePath, picture: Picture, total: int) -> None:
     names = [f"'{name}'" for name in picture.channel_names[:MOST_NAMED]] if len(picture.channel_names) == total else []
     named = f" ({', '.join(names)}{', ...' if total > MOST_NAMED else ''})" if names else ""
     raise UnsupportedImageDataError(

@@ -2,57 +2,39 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 from wkdask.errors import InputError, UnsupportedImageDataError, UnsupportedImageFormatError
 from wkdask.images.channels import layers_of_channels
+from wkdask.images.found import FoundLayer, Stack
+from wkdask.images.frames import Indexed, find_frames, in_memory
 from wkdask.images.mapping import LayerFiles, distinct, group_files
 from wkdask.images.numbering import natural_order, numbers_by_pattern, place_slices, varying_numbers
 from wkdask.images.picture import Picture, extension_of, parsed
+from wkdask.images.places import FilePath, each, joined, name_of, shown
 from wkdask.images.selection import ConversionLayerMapping, Selection
 from wkdask.images.sources import ImageFiles, image_files
-from wkdask.images.stack import Decoding, ImageStack, Part
+from wkdask.images.stack import Decoding, ImageStack, shown_times
+from wkdask.images.volume_find import SEGMENTATION_WORDS, find_volumes
+from wkdask.images.volume_tree import tree_at
+from wkdask.images.volume_zip import naming_archive
+from wkdask.storage import Location
 
 PROBED_BEFORE_THREADS = 8
 SLOW_PROBE_SECONDS = 0.002
-SEGMENTATION_WORDS = ("segmentation", "labels")
 MOST_NOTES = 20
+Source = str | Path | Sequence[Any] | Indexed
+"""Paths; or an array, or frames one behind the other."""
 SAME_KIND = {"tiff": "tif", "jpeg": "jpg"}
 
 
-@dataclass(frozen=True, slots=True)
-class FoundLayer:
-    """Images that become one layer.
-
-    Attributes
-    ----------
-    name
-        Usable as a layer's name, and no other found layer has it.
-    stack
-        The images.
-    category
-        "segmentation" where the source's name and the paths of all files in it say "segmentation" or "labels"; else None.
-    color
-        Red, green and blue (0 to 255) for a layer that is one channel of several: what the file says, else red, green, blue,
-        then hues a golden angle apart. Else None.
-    voxel_size
-        Edges (x, y, z) of a voxel in nanometer, where the files say so.
-    """
-
-    name: str
-    stack: ImageStack
-    category: str | None = None
-    color: tuple[int, int, int] | None = None
-    voxel_size: tuple[float, float, float] | None = None
-
-
-def find_layers(source: str | Path | Sequence[str | Path], selection: Selection | None = None) -> list[FoundLayer]:
+def find_layers(source: Source, selection: Selection | None = None) -> list[FoundLayer]:
     """Find images, check all of them, and say which layers they become.
 
     Files of one layer are alike in what a plane is and in the axes around the planes. Their planes follow each other along z
@@ -63,7 +45,8 @@ def find_layers(source: str | Path | Sequence[str | Path], selection: Selection 
     ----------
     source
         A file; a folder or a zip file, with all that lies below; a pattern such as ``em/*.tif`` or ``**/*.png``; or a list
-        of files.
+        of files; all but zip files may be URLs. Or a chunked volume: a folder or zip file of Zarr, such as OME-Zarr, a
+        folder of N5, or of a precomputed volume. Or an array, or a sequence of frames; see `wkdask.images.frames.find_frames`.
     selection
         Which images, in which order, as which layers. Default: ``Selection()``.
 
@@ -96,10 +79,17 @@ def find_layers(source: str | Path | Sequence[str | Path], selection: Selection 
     [('em', (3, 4, 5), None)]
     """
     chosen = Selection() if selection is None else selection
-    images = image_files(source)
+    if in_memory(source):
+        return find_frames(source, chosen)
+    if (tree := tree_at(source)) is not None:
+        with naming_archive(tree.place):
+            return find_volumes(tree, chosen)
+    images = image_files(cast("str | Path | Sequence[str | Path]", source))
+    if chosen.scale:
+        raise InputError(f"scale is {chosen.scale}, but '{images.label}' has no levels, as OME-Zarr has. Leave it out.")
     if chosen.mapping is ConversionLayerMapping.INSPECT_EVERY_FILE and not chosen.merge:
         _parsed_all(images.folder, images.names)  # remembered, so that the mapping need not parse one by one
-    groups = group_files(images, chosen, lambda name: _is_deep(parsed(os.path.join(images.folder, name))))
+    groups = group_files(images, chosen, lambda name: _is_deep(parsed(joined(images.folder, name))))
     _refuse_many(len(groups), chosen, images)
     layers = [layer for group in groups for layer in _layers(images, group, chosen)]
     _refuse_many(len(layers), chosen, images)
@@ -107,7 +97,7 @@ def find_layers(source: str | Path | Sequence[str | Path], selection: Selection 
     return [replace(layer, name=name) for layer, name in zip(layers, names, strict=True)]
 
 
-def find_images(source: str | Path | Sequence[str | Path], missing: str | None = None) -> ImageStack:
+def find_images(source: Source, missing: str | None = None) -> Stack:
     """Find images that are one stack, check all of them, and say how they follow each other.
 
     Parameters
@@ -119,8 +109,8 @@ def find_images(source: str | Path | Sequence[str | Path], missing: str | None =
 
     Returns
     -------
-    ImageStack
-        In natural order of the names.
+    ImageStack or Volume
+        Images in natural order of their names; or a chunked volume.
 
     Raises
     ------
@@ -148,7 +138,7 @@ def _is_deep(picture: Picture) -> bool:
 def _refuse_many(count: int, selection: Selection, images: ImageFiles) -> None:
     if count > selection.max_layers:
         raise InputError(
-            f"The images in '{images.folder.removesuffix('!')}' would become {count} layers; {selection.max_layers} at most "
+            f"The images in '{shown(images.folder)}' would become {count} layers; {selection.max_layers} at most "
             "are allowed. Allow more (max_layers), or choose a mapping that puts more files into one layer."
         )
 
@@ -160,8 +150,8 @@ def _layers(images: ImageFiles, group: LayerFiles, selection: Selection) -> list
     plan, notes = place_slices(names, selection.filling, numbers)
     pictures = _parsed_all(images.folder, names)
     dims = _refuse_differences(images.folder, names, pictures)
-    channels, left_out = layers_of_channels(os.path.join(images.folder, names[0]), pictures[0], selection)
-    part = _times(os.path.join(images.folder, names[0]), pictures[0], selection)
+    channels, left_out = layers_of_channels(joined(images.folder, names[0]), pictures[0], selection)
+    part = shown_times(joined(images.folder, names[0]), dict(pictures[0].dims).get("t", 1), selection.timepoint)
     voxel_size, doubt = _voxel_size(names, pictures)
     said = sorted({note for picture in pictures for note in picture.notes})
     if len(said) > MOST_NOTES:
@@ -208,7 +198,7 @@ def _ordered(files: Sequence[str], selection: Selection, listed: bool) -> tuple[
     return names, told if told is not None and told == sorted(told) else None, notes
 
 
-def _refuse_mixed_kinds(folder: str, names: Sequence[str]) -> None:
+def _refuse_mixed_kinds(folder: FilePath, names: Sequence[str]) -> None:
     found = Counter(map(extension_of, names))
     kinds = Counter[str]()
     for extension, count in found.items():
@@ -216,14 +206,16 @@ def _refuse_mixed_kinds(folder: str, names: Sequence[str]) -> None:
     if len(kinds) > 1:
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         raise UnsupportedImageFormatError(
-            f"The images of one layer in '{folder.removesuffix('!')}' are of mixed kinds: {counts}; one was expected. Put each "
+            f"The images of one layer in '{shown(folder)}' are of mixed kinds: {counts}; one was expected. Put each "
             "kind into a folder of its own."
         )
 
 
-def _parsed_all(folder: str, names: Sequence[str]) -> list[Picture]:
+def _parsed_all(folder: FilePath, names: Sequence[str]) -> list[Picture]:
     """Parse all files: by one thread where the disk answers at once (the work is Python's), else by several."""
-    paths = [os.path.join(folder, name) for name in names]
+    if isinstance(folder, Location):
+        return each(folder, lambda name: parsed(folder / name), names)
+    paths = [joined(folder, name) for name in names]
     parsed(paths[0])  # imports the reader
     begin = time.perf_counter()
     for path in paths[:PROBED_BEFORE_THREADS]:
@@ -235,7 +227,7 @@ def _parsed_all(folder: str, names: Sequence[str]) -> list[Picture]:
         return list(threads.map(parsed, paths))
 
 
-def _refuse_differences(folder: str, names: Sequence[str], pictures: list[Picture]) -> tuple[tuple[str, int], ...]:
+def _refuse_differences(folder: FilePath, names: Sequence[str], pictures: list[Picture]) -> tuple[tuple[str, int], ...]:
     """Return the axes around the planes that all files have, z with extent 0, after checking that they have them."""
     first = pictures[0]
     axes = [name for name, _ in first.dims]
@@ -243,7 +235,7 @@ def _refuse_differences(folder: str, names: Sequence[str], pictures: list[Pictur
         alike = (picture.form, _around(picture), picture.colour) == (first.form, _around(first), first.colour)
         if not alike or ("z" in dict(picture.dims) and [axis for axis, _ in picture.dims] != axes):
             raise UnsupportedImageDataError(
-                f"Slices differ: '{os.path.join(folder, names[0])}' has {_described(first)}, '{os.path.join(folder, name)}' "
+                f"Slices differ: '{joined(folder, names[0])}' has {_described(first)}, '{joined(folder, name)}' "
                 f"has {_described(picture)}; all slices must be alike. Remove or convert those that differ."
             )
     return tuple((name, 0 if name == "z" else extent) for name, extent in first.dims)
@@ -256,17 +248,6 @@ def _around(picture: Picture) -> tuple[tuple[str, int], ...]:
 def _described(picture: Picture) -> str:
     axes = "".join(f", {extent} along {name}" for name, extent in picture.dims)
     return f"{picture.form}{'' if picture.colour == 'grey' else ' ' + picture.colour}{axes}"
-
-
-def _times(path: str, picture: Picture, selection: Selection) -> Part:
-    times = dict(picture.dims).get("t", 1)
-    if selection.timepoint is None:
-        return Part(times=times)
-    if not 0 <= selection.timepoint < times:
-        raise InputError(
-            f"'{path}' has no time point {selection.timepoint}; it has {times}, counted from 0. Choose one of those."
-        )
-    return Part(first_time=selection.timepoint)
 
 
 def _decoding(pictures: list[Picture]) -> Decoding:
@@ -288,6 +269,6 @@ def _voxel_size(names: Sequence[str], pictures: list[Picture]) -> tuple[tuple[fl
 
 
 def _category(images: ImageFiles, names: Sequence[str]) -> str | None:
-    source = os.path.basename(images.folder.removesuffix("!"))
+    source = name_of(images.folder)
     paths = [f"{source}/{name}".lower() for name in names]
     return "segmentation" if all(any(word in path for word in SEGMENTATION_WORDS) for path in paths) else None

@@ -21,6 +21,9 @@ UNITS = {
     "centimeter": 1e7,
     "dm": 1e8,
     "m": 1e9,
+    "km": 1e12,
+    "Mm": 1e15,  # these two are others in small letters
+    "Pm": 1e24,
     "meter": 1e9,
     "in": 2.54e7,
     "inch": 2.54e7,
@@ -34,6 +37,8 @@ def nanometer(value: str | float | None, unit: str | None) -> float | None:
     --------
     >>> nanometer("0.25", "µm"), nanometer(4, "nm"), nanometer("0", "µm"), nanometer(1, "pixel")
     (250.0, 4.0, None, None)
+    >>> nanometer(1, "Mm"), nanometer(1, "MM"), nanometer(1, "mm")
+    (1000000000000000.0, 1000000.0, 1000000.0)
     """
     # both signs for micro; ImageJ escapes them
     name = (unit or "").strip().replace("\\u00B5", "µ").replace("\u03bc", "µ")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from wkdask.errors import StorageError
 from wkdask.images.byte_source import ByteSource, FileStatus, opened, status
+from wkdask.images.places import FilePath
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,7 +120,7 @@ class Picture(Protocol):
         """
 
 
-_parsed: dict[str, tuple[int, int, Picture]] = {}
+_parsed: dict[FilePath, tuple[int, int, Picture]] = {}
 """Path -> size, mtime and description: what probing has learned, reading need not learn again."""
 
 
@@ -134,13 +135,13 @@ def extension_of(name: str) -> str:
     return os.path.splitext(name)[1].lower().removeprefix(".")
 
 
-def parsed(path: str, known: FileStatus | None = None) -> Picture:
+def parsed(path: FilePath, known: FileStatus | None = None) -> Picture:
     """Return the description of a file, parsed at most once in this process while the file does not change.
 
     Parameters
     ----------
     path
-        The file, or a member of a zip file (`byte_source.opened` tells how to spell it).
+        The file, on a disk or a store, or a member of a zip file (`byte_source.opened` tells how to spell it).
     known
         Its status, where the caller knows it already: from `os.stat`, `byte_source.status` or an open source's `status`.
 
@@ -179,13 +180,14 @@ def forget_parsed() -> None:
     _parsed.clear()
 
 
-def _parse(path: str) -> Picture:
-    if extension_of(path) in TIFF_EXTENSIONS:
+def _parse(path: FilePath) -> Picture:
+    name = str(path)
+    if extension_of(name) in TIFF_EXTENSIONS:
         from wkdask.images.tiff import parse_tiff
 
         with opened(path) as source:
-            return parse_tiff(path, source)
+            return parse_tiff(name, source)
     from wkdask.images.pillow import parse_with_pillow
 
     with opened(path) as source:
-        return parse_with_pillow(path, source)
+        return parse_with_pillow(name, source)

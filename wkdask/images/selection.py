@@ -66,6 +66,11 @@ class Selection:
         The layer's name; where files become several layers, what stands before each name, with _ between.
     merge
         All files become one layer, whatever `mapping` says.
+    axes
+        What the axes of a chunked volume are, in stored order: letters of t, c, z, y, x, such as "zyx" or "c,z,y,x". Default:
+        what its metadata say, else (c, z,) y, x.
+    scale
+        Which level of an OME-Zarr image: 0 is the finest.
 
     Raises
     ------
@@ -89,6 +94,8 @@ class Selection:
     max_layers: int = 20
     layer_name: str | None = None
     merge: bool = False
+    axes: str | None = None
+    scale: int = 0
 
     def __post_init__(self) -> None:
         if self.missing is not None and self.missing not in MISSING:
@@ -100,6 +107,8 @@ class Selection:
             raise InputError(f"mapping is {self.mapping!r}; expected one of {known}, or a function. Use one of those.")
         if self.z_from_name is not None:
             _refuse_pattern(self.z_from_name)
+        if self.axes is not None:
+            object.__setattr__(self, "axes", _letters(self.axes))
         if self.layer_name is not None:
             from wkdask.metadata import validate_layer_name
 
@@ -109,6 +118,13 @@ class Selection:
     def filling(self) -> str | None:
         """What fills gaps: "zeros", "repeat", "close", or None where they are errors."""
         return {"error": None, "ignore": "close"}.get(self.missing or "error", self.missing)
+
+
+def _letters(axes: str) -> str:
+    letters = str(axes).replace(",", "").replace(" ", "").lower()
+    if set(letters) - set("tczyx") or len(set(letters)) < len(letters) or not {"x", "y"} <= set(letters):
+        raise InputError(f"axes is {axes!r}; expected letters of t, c, z, y, x, each once, with y and x. Write such as zyx.")
+    return letters
 
 
 def _refuse_pattern(pattern: str) -> None:

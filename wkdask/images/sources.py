@@ -1,4 +1,4 @@
-"""Finding image files: in folders, zip files, by patterns, or as lists."""
+"""Finding image files: in folders, zip files, by patterns, or as lists, on disks and on stores."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from itertools import takewhile
 from pathlib import Path
 
 from wkdask.errors import InputError, StorageError, UnsupportedImageFormatError
 from wkdask.images.byte_source import zip_members
 from wkdask.images.numbering import natural_order
 from wkdask.images.picture import EXTENSIONS, extension_of
+from wkdask.images.places import FilePath, shown
 from wkdask.storage import Location
 from wkdask.storage.location import explained
 
@@ -32,7 +34,7 @@ class ImageFiles:
     Attributes
     ----------
     folder
-        Absolute path; a zip file's path with ``!`` for its members.
+        Absolute path; a zip file's path with ``!`` for its members; or a place on a store.
     names
         Paths in `folder`, with / between folders, in natural order, or in the order of a list.
     label
@@ -43,7 +45,7 @@ class ImageFiles:
         Whether the source was a list, whose order counts.
     """
 
-    folder: str
+    folder: FilePath
     names: tuple[str, ...]
     label: str
     alone: bool = False
@@ -57,8 +59,9 @@ def image_files(source: str | Path | Sequence[str | Path]) -> ImageFiles:
     ----------
     source
         A file; a folder or a zip file, with all that lies below; a pattern with ``*``, ``?``, ``[...]`` or ``**``; or a list
-        of files, which stay in its order. Hidden files and folders, and what operating systems leave behind, are passed
-        over, as are files of other kinds beside images. Links are followed.
+        of files, which stay in its order. All but zip files may be URLs, of which web servers list no folders. Hidden files
+        and folders, and what operating systems leave behind, are passed over, as are files of other kinds beside images.
+        Links are followed.
 
     Raises
     ------
@@ -76,7 +79,11 @@ def image_files(source: str | Path | Sequence[str | Path]) -> ImageFiles:
     ('em', 10, 'slice_9.tif')
     """
     if not isinstance(source, str | os.PathLike):
+        if any(is_url(path) for path in source):
+            return replace(_from_urls(source), listed=True)
         return replace(_from_list([os.path.abspath(path) for path in source]), listed=True)
+    if is_url(source):
+        return _on_store(Location.of(source))
     path = os.path.abspath(source)
     with explained(Location.of(Path(path)), "read"):
         exists = _exists(path)
@@ -109,18 +116,89 @@ def _from_list(paths: list[str]) -> ImageFiles:
         with explained(Location.of(Path(path)), "read"):
             if not stat.S_ISREG(os.stat(path).st_mode):
                 raise InputError(f"'{path}' is no file; image files were expected. Give a folder alone, not in a list.")
-        if extension_of(path) not in EXTENSIONS:
-            raise UnsupportedImageFormatError(
-                f"'{path}' has the extension '{Path(path).suffix}'; readable are {', '.join(EXTENSIONS)}. Convert it to TIFF "
-                "first."
-            )
-    if len(set(paths)) < len(paths):
-        [(twice, _)] = Counter(paths).most_common(1)
-        raise InputError(f"'{twice}' stands twice in the list of images; each can be one slice only. Name it once.")
+        _require_readable(path)
+    _refuse_twice(paths)
     folder = os.path.commonpath([os.path.dirname(path) for path in paths])
     names = [os.path.relpath(path, folder).replace(os.sep, "/") for path in paths]
     alone = len(paths) == 1
     return ImageFiles(folder, tuple(names), Path(paths[0]).stem if alone else os.path.basename(folder), alone)
+
+
+def is_url(source: object) -> bool:
+    """Whether a source lies on a store.
+
+    Examples
+    --------
+    >>> is_url("s3://bucket/em"), is_url("em"), is_url("file:///em")
+    (True, False, False)
+    """
+    return isinstance(source, str | os.PathLike) and "://" in os.fspath(source) and not Location.of(source).is_local
+
+
+def _on_store(place: Location) -> ImageFiles:
+    if extension_of(str(place)) in EXTENSIONS and not _has_wildcard(place.url):
+        return _from_urls([place])
+    if extension_of(str(place)) == "zip":
+        raise UnsupportedImageFormatError(
+            f"{place} is a zip file, whose images are read on disks only. Unpack it and give the folder, or copy it to a disk."
+        )
+    if not place.lists:
+        raise InputError(
+            f"{place} is no volume in Zarr, N5 or precomputed, and web servers list no folders of images. Give the URL of an "
+            "image file, or a list of them."
+        )
+    folder, wanted = place, ["**"]
+    while _has_wildcard(folder.url) and folder.parent != folder:
+        folder, wanted = folder.parent, [folder.name, *wanted]
+    wanted = wanted[:-1] if folder != place else wanted
+    below = sorted(name for name, _ in folder.files_below() if not any(map(_is_junk, name.split("/"))))
+    if not below:
+        raise InputError(f"There is nothing at {folder}. Give an image file, or a folder of image files.")
+    names = [name for name in below if _matches(name.split("/"), wanted)]
+    if not names:
+        raise InputError(f"No file matches {place}. Check the pattern; ** stands for folders at any depth.")
+    return _checked(folder, names, folder.name)
+
+
+def _has_wildcard(url: str) -> bool:
+    return not url.startswith("http") and any(letter in url for letter in "*?[")  # ? begins the query of web servers
+
+
+def _from_urls(sources: Iterable[str | os.PathLike[str] | Location]) -> ImageFiles:
+    places = [Location.of(source) for source in sources]
+    for place in places:
+        if place.is_local or (place.options, place.url.split("/")[:3]) != (places[0].options, places[0].url.split("/")[:3]):
+            raise InputError(
+                f"{place} and {places[0]} lie on different stores; the images of one list must lie on one. Copy them there."
+            )
+        if "?" in place.url and not place.lists:
+            raise InputError(
+                f"The URL of {place} has a query, which logs and names of layers would show. Give it without, and credentials "
+                "as storage options; or copy the file to a disk."
+            )
+        _require_readable(str(place))
+    _refuse_twice([place.url for place in places])
+    paths = [place.url.split("/") for place in places]
+    shared = [
+        same[0] for same in takewhile(lambda parts: len(set(parts)) == 1, zip(*(path[:-1] for path in paths), strict=False))
+    ]
+    folder = Location("/".join(shared), places[0].options)
+    names = tuple("/".join(path[len(shared) :]) for path in paths)
+    alone = len(names) == 1
+    return ImageFiles(folder, names, Path(str(places[0])).stem if alone else folder.name, alone)
+
+
+def _require_readable(path: str) -> None:
+    if extension_of(path) not in EXTENSIONS:
+        raise UnsupportedImageFormatError(
+            f"'{path}' has the extension '{Path(path).suffix}'; readable are {', '.join(EXTENSIONS)}. Convert it to TIFF first."
+        )
+
+
+def _refuse_twice(paths: list[str]) -> None:
+    if len(set(paths)) < len(paths):
+        [(twice, _)] = Counter(paths).most_common(1)
+        raise InputError(f"'{twice}' stands twice in the list of images; each can be one slice only. Name it once.")
 
 
 def _from_pattern(source: str) -> ImageFiles:
@@ -197,16 +275,16 @@ def _kind(entry: os.DirEntry[str]) -> str:
     return "other"
 
 
-def _checked(folder: str, names: list[str], label: str) -> ImageFiles:
+def _checked(folder: FilePath, names: list[str], label: str) -> ImageFiles:
     for name in names:
         if len(name) > LONGEST_PATH:
             raise InputError(
-                f"A path in '{folder.removesuffix('!')}' has {len(name)} characters, {LONGEST_PATH} at most were expected: "
+                f"A path in '{shown(folder)}' has {len(name)} characters, {LONGEST_PATH} at most were expected: "
                 f"'{name[:40]}...'. Rename that file."
             )
     readable = natural_order([name for name in names if extension_of(name) in EXTENSIONS])
     if not readable:
-        _refuse_nothing_readable(folder.removesuffix("!"), names)
+        _refuse_nothing_readable(shown(folder), names)
     return ImageFiles(folder, tuple(readable), label)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -23,6 +22,7 @@ from wkdask.images.numbering import (
     unpacked_plan,
 )
 from wkdask.images.picture import Form, Picture, parsed
+from wkdask.images.places import FilePath, each, joined, name_of, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,6 +48,15 @@ class Part:
     times: int = 1
 
 
+def shown_times(path: FilePath, times: int, timepoint: int | None) -> Part:
+    """Return the part that shows the chosen time point, or all of them; an InputError where there is no such one."""
+    if timepoint is None:
+        return Part(times=times)
+    if not 0 <= timepoint < times:
+        raise InputError(f"'{path}' has no time point {timepoint}; it has {times}, counted from 0. Choose one of those.")
+    return Part(first_time=timepoint)
+
+
 @dataclass(frozen=True, slots=True)
 class Decoding:
     """What is decoded together: the distinct numbers of rows and of columns of the files, and memory for one plane."""
@@ -66,7 +75,7 @@ class ImageStack:
     Attributes
     ----------
     folder
-        Where the files lie; a zip file's path with ``!`` where they are its members.
+        Where the files lie: a path, a zip file's path with ``!`` where they are its members, or a place on a store.
     files
         Paths in `folder`, in the order of z.
     plan
@@ -95,7 +104,7 @@ class ImageStack:
     (16, 48, 64, 1)
     """
 
-    folder: str
+    folder: FilePath
     files: tuple[str, ...]
     plan: tuple[int, ...] | range
     depths: tuple[int, ...]
@@ -164,6 +173,11 @@ class ImageStack:
         return all(step < self.form.width for step in self.decoding.columns)
 
     @property
+    def depth_step(self) -> int:
+        """Planes that are decoded together: each alone."""
+        return 1
+
+    @property
     def row_step(self) -> int:
         """Rows that are decoded together; bands aligned to it cost nothing extra."""
         return min(math.lcm(*self.decoding.rows), self.form.height)
@@ -209,15 +223,17 @@ class ImageStack:
         StorageError
             If a file is gone.
         """
-        rows = []
-        for name in self.files:
-            path = os.path.join(self.folder, name)
-            try:
-                now = status(path)
-            except OSError as error:
-                raise StorageError(f"'{path}' can not be read: {error}. Put the file back, then run again.") from error
-            rows.append((name, now.st_size, now.st_mtime_ns))
-        return rows
+        return each(self.folder, self._row, self.files)
+
+    def _row(self, name: str) -> tuple[str, int, int]:
+        path = joined(self.folder, name)
+        try:
+            now = status(path)
+        except OSError as error:
+            if isinstance(error, StorageError):
+                raise
+            raise StorageError(f"'{path}' can not be read: {error}. Put the file back, then run again.") from error
+        return name, now.st_size, now.st_mtime_ns
 
     def read(self, z0: int, z1: int, y0: int, y1: int, *x: int, t: int = 0, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Read the rows ``y0 <= y < y1`` and columns ``x0 <= x < x1`` of the planes ``z0 <= z < z1``.
@@ -288,9 +304,14 @@ class ImageStack:
     @property
     def paths(self) -> Iterator[str]:
         """Paths of the files; for members of a zip file, that of the file."""
-        if self.folder.endswith("!"):
-            return iter([self.folder.removesuffix("!")])
-        return (os.path.join(self.folder, name) for name in self.files)
+        if str(self.folder).endswith("!"):
+            return iter([shown(self.folder)])
+        return (str(joined(self.folder, name)) for name in self.files)
+
+    @property
+    def label(self) -> str:
+        """What people call it: its file, or its folder."""
+        return self.files[0] if len(self.files) == 1 else name_of(self.folder)
 
     def stamp(self, z: int) -> tuple[str, int, int, int]:
         """Return path, size and time of the file that a slice is in, and which of its planes it is; "" for a missing one."""
@@ -298,9 +319,9 @@ class ImageStack:
         file = self.plan[place]
         if file < 0:
             return "", 0, 0, 0
-        path = os.path.join(self.folder, self.files[file])
+        path = joined(self.folder, self.files[file])
         found = status(path)
-        return path, found.st_size, found.st_mtime_ns, z - self._starts[place]
+        return str(path), found.st_size, found.st_mtime_ns, z - self._starts[place]
 
     @cached_property
     def _starts(self) -> Sequence[int]:
@@ -333,7 +354,7 @@ class ImageStack:
             yield before, planes
 
     def _read_file(self, file: int, planes: dict[int, list[int]], t: int, window: Window, out: NDArray[Any]) -> None:
-        path = os.path.join(self.folder, self.files[file])
+        path = joined(self.folder, self.files[file])
         try:
             with opened(path) as source:
                 picture = parsed(path, source.status())
@@ -347,7 +368,7 @@ class ImageStack:
                 raise
             raise StorageError(f"'{path}' can not be read: {error}. Put the file back, then run again.") from error
 
-    def _refuse_changed(self, path: str, picture: Picture, depth: int) -> None:
+    def _refuse_changed(self, path: FilePath, picture: Picture, depth: int) -> None:
         dims = tuple((name, extent or depth) for name, extent in self.dims if (extent or depth) > 1)
         if picture.form != self.form or picture.dims != dims:
             expected = math.prod(extent for _, extent in dims)
@@ -375,5 +396,5 @@ class ImageStack:
             out[..., start - first : stop - first] = whole[..., start - c * samples : stop - c * samples]
 
 
-def _unpickled(folder: str, names: Packed, plan: bytes | range, depths: bytes, rest: tuple[Any, ...]) -> ImageStack:
+def _unpickled(folder: FilePath, names: Packed, plan: bytes | range, depths: bytes, rest: tuple[Any, ...]) -> ImageStack:
     return ImageStack(folder, unpacked_names(names), unpacked_plan(plan), unpacked_numbers(depths), *rest)

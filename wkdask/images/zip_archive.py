@@ -221,6 +221,8 @@ def _read_directory(archive: str, descriptor: int) -> dict[str, Member]:
     try:
         with os.fdopen(os.dup(descriptor), "rb") as file, zipfile.ZipFile(file) as opened:
             for info in opened.infolist():
+                if not info.filename:
+                    raise CorruptImageError(f"'{archive}' has a member without a name. Pack it anew.")
                 if info.is_dir():
                     continue
                 _refuse_name(archive, info.filename, members)

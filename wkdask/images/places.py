@@ -1,0 +1,66 @@
+"""Where image files lie: on disks as paths, which zip files continue, on stores as locations, which bring their credentials."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from wkdask.storage import Location
+
+FilePath = str | Location
+"""A file or folder: a path, that of a member of a zip file (see `byte_source.opened`), or a place on a store."""
+
+
+REQUESTS = 32
+"""Files of a store that are asked for at once."""
+
+T = TypeVar("T")
+
+
+def each(folder: FilePath, call: Callable[[str], T], names: Sequence[str]) -> list[T]:
+    """Call for the name of each file of a folder; on stores, where each call waits for an answer, by many threads.
+
+    Examples
+    --------
+    >>> each("/em", str.upper, ["a", "b"])
+    ['A', 'B']
+    """
+    if not isinstance(folder, Location):
+        return [call(name) for name in names]
+    with ThreadPoolExecutor(REQUESTS) as threads:
+        return list(threads.map(call, names))
+
+
+def joined(folder: FilePath, name: str) -> FilePath:
+    """Return where a file of a folder lies.
+
+    Examples
+    --------
+    >>> joined("/em/a.zip!", "1.tif"), joined(Location("memory://em"), "a/1.tif").url
+    ('/em/a.zip!/1.tif', 'memory://em/a/1.tif')
+    """
+    return folder / name if isinstance(folder, Location) else os.path.join(folder, name)
+
+
+def shown(folder: FilePath) -> str:
+    """Return a folder, or a zip file, as messages name it.
+
+    Examples
+    --------
+    >>> shown("/em/a.zip!"), shown(Location("memory://em"))
+    ('/em/a.zip', 'memory://em')
+    """
+    return str(folder).removesuffix("!")
+
+
+def name_of(folder: FilePath) -> str:
+    """Return a folder's or a zip file's own name.
+
+    Examples
+    --------
+    >>> name_of("/data/em"), name_of(Location("memory://data/em"))
+    ('em', 'em')
+    """
+    return shown(folder).rpartition("/")[2] if isinstance(folder, Location) else os.path.basename(shown(folder))
