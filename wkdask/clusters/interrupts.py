@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+
+LAST: dict[str, Callable[[], object]] = {}
+"""What is still to be done, by a name of each, where this process ends in the middle."""
 
 
 @contextmanager

@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from wkdask.clusters.launch import default_jobs, launcher_of
+from wkdask.clusters.settings import Choice, resolved
 from wkdask.errors import InputError
-from wkdask.plan import Batch, Plan, Pool, Receipt, ThreadPool
+from wkdask.plan import Batch, LeasePool, Plan, Pool, Receipt, ThreadPool
 from wkdask.plan.execute import execute
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-STRATEGIES = ("threads", "processes", "sequential", "local", "tcp://HOST:PORT")
+STRATEGIES = ("threads", "processes", "sequential", "leases", "local", "slurm", "slurm+batching", "tcp://HOST:PORT")
 ALIASES = {"multiprocessing": "processes", "sync": "sequential"}
-LATER = ("slurm", "kubernetes")
+LATER = ("kubernetes",)
 
 
-def open_pool(strategy: str, jobs: int | None = None, memory_limit: int | None = None) -> Pool:
+def open_pool(
+    strategy: str,
+    jobs: int | None = None,
+    memory_limit: int | None = None,
+    job_resources: str | Mapping[str, Any] | None = None,
+) -> Pool:
     """Return the pool of a name; nothing is started until it is entered.
 
     Parameters
     ----------
     strategy
-        One of `STRATEGIES`, or an alias; or the address of a Dask scheduler.
+        One of `STRATEGIES`, an alias, or a profile of dask's configuration; or the address of a Dask scheduler.
     jobs
-        Tasks at once; default: as many as there are cores.
+        Tasks at once, by default as many as there are cores; of Slurm: workers.
     memory_limit
         Bytes for all of them; default: see `wkdask.plan.default_limit`.
+    job_resources
+        What a job of Slurm asks for.
 
     Raises
     ------
@@ -41,22 +50,24 @@ def open_pool(strategy: str, jobs: int | None = None, memory_limit: int | None =
     >>> open_pool("sequential").slots
     1
     """
-    name = ALIASES.get(strategy, strategy)
-    count = jobs or os.cpu_count() or 1
-    if count < 1:
-        raise InputError(f"{jobs} jobs can not run. Give a number from 1 up.")
+    choice = resolved(Choice(ALIASES.get(strategy, strategy), jobs, job_resources))
+    name, count = ALIASES.get(choice.strategy, choice.strategy), choice.jobs
+    if count is not None and count < 1:
+        raise InputError(f"{count} jobs can not run. Give a number from 1 up.")
+    if launcher := launcher_of(choice, memory_limit):
+        from wkdask.clusters.dask_pool import DaskPool
+
+        return DaskPool(launcher)
     if name == "threads":
-        return ThreadPool(count)
+        return ThreadPool(count or default_jobs(), asked=count is not None)
     if name == "sequential":
         return Sequential()
+    if name == "leases":
+        return LeasePool(count or default_jobs())
     if name == "processes":
         from wkdask.clusters.processes import ProcessPool
 
-        return ProcessPool(count)
-    if name == "local" or "://" in name:
-        from wkdask.clusters.dask_pool import DaskPool
-
-        return DaskPool(None if name == "local" else name, count, memory_limit)
+        return ProcessPool(count or default_jobs())
     if name in LATER:
         raise InputError(f"The strategy {name} is not available yet. Use one of {', '.join(STRATEGIES)}.")
     raise InputError(f"There is no strategy {strategy!r}. Use one of {', '.join(STRATEGIES)}.")

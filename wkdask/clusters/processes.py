@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import time
@@ -12,7 +13,10 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 
+import cloudpickle
+
 from wkdask.clusters.interrupts import held_back
+from wkdask.clusters.unguarded import without_main
 from wkdask.plan import Batch, Plan, Receipt
 from wkdask.plan.execute import execute
 from wkdask.plan.stage import stopping
@@ -24,9 +28,9 @@ _plan: list[Plan] = []
 """The plan of this worker process, sent once when it starts."""
 
 
-def _start(plan: Plan, stop: ctypes.c_bool, parent: int) -> None:
+def _start(plan: bytes, stop: ctypes.c_bool, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C, and asks us to stop
-    _plan[:] = [plan]
+    _plan[:] = [pickle.loads(plan)]
 
     def watch() -> None:
         while not stop.value:
@@ -71,11 +75,12 @@ class ProcessPool:
 
     def submit(self, plan: Plan, batch: Batch) -> Future[tuple[Receipt, ...]]:
         """Start a batch; the first ones start the processes, as do those after a process was killed."""
-        with held_back():
+        with held_back(), without_main():
             if self._executor is not None:
                 try:
                     return self._executor.submit(_run, batch)
                 except BrokenProcessPool:
                     self._executor.shutdown(wait=True)
-            self._executor = ProcessPoolExecutor(self.slots, self._context, _start, (plan, self._stop, os.getpid()))
+            sent = cloudpickle.dumps(plan)  # with functions of the user's script, which these processes do not run
+            self._executor = ProcessPoolExecutor(self.slots, self._context, _start, (sent, self._stop, os.getpid()))
             return self._executor.submit(_run, batch)

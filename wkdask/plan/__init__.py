@@ -1,6 +1,7 @@
 """Plans over units: what to do, how far it is, and how it runs."""
 
-from wkdask.plan.drive import Pool, ThreadPool, run
+from wkdask.plan.drive import LeasePool, Pool, ThreadPool, run
+from wkdask.plan.estimate import Cost, Estimate, Probe, estimate
 from wkdask.plan.journal import Journal, unfinished_jobs
 from wkdask.plan.memory import default_limit, parse_bytes
 from wkdask.plan.plan import Plan
@@ -9,18 +10,23 @@ from wkdask.plan.stage import Batch, Milestone, Operation, Setup, Stage, stop_if
 
 __all__ = [
     "Batch",
+    "Cost",
+    "Estimate",
     "FileRecord",
     "Journal",
+    "LeasePool",
     "Milestone",
     "Operation",
     "Plan",
     "Pool",
+    "Probe",
     "Receipt",
     "Report",
     "Setup",
     "Stage",
     "ThreadPool",
     "default_limit",
+    "estimate",
     "format_bytes",
     "parse_bytes",
     "run",

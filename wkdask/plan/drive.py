@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Protocol
 
 from wkdask.errors import InterruptedRunError, PlanRefusedError, WkdaskError
-from wkdask.plan.execute import Begun, begin, execute, finish, lease
+from wkdask.formats import close_files
+from wkdask.plan.cancelling import stop_if_cancelled
+from wkdask.plan.estimate import Probe, estimate
+from wkdask.plan.execute import Begun, begin, execute, finish, lease, raise_failures
 from wkdask.plan.memory import used_bytes
-from wkdask.plan.plan import Plan
+from wkdask.plan.notebook import notebook_progress
+from wkdask.plan.plan import Plan, log_unit
 from wkdask.plan.receipt import Receipt, Report
-from wkdask.plan.stage import Batch, stopping
+from wkdask.plan.stage import Batch, until
+from wkdask.plan.window import Done, Key, Window
+from wkdask.storage import taken_requests, taken_retries
 
 RETRIES = 2
 
 Progress = Callable[[Plan, Report, Receipt | None], None]
 """Called with the plan, the report so far, and each receipt (None at the beginning)."""
+
+usual_pool: ContextVar[Callable[[Plan], Pool] | None] = ContextVar("usual_pool", default=None)
+"""What makes the pool of a plan that is run without one; see `wkdask.clusters.executors`."""
+
+
+WAITING_PER_CORE, MOST_WAITING = 4, 16
+"""Threads that write to a store, most of which wait for its answers."""
 
 
 class Pool(Protocol):
@@ -46,67 +62,72 @@ class Pool(Protocol):
 
 
 class ThreadPool:
-    """Threads of this process; the default."""
+    """Threads of this process; the default.
+
+    Parameters
+    ----------
+    slots
+        How many.
+    asked
+        Whether the user chose that; else there are more of them while they wait for a store, as far as the memory suffices.
+    """
 
     processes = 1
 
-    def __init__(self, slots: int) -> None:
-        self.slots = slots
+    def __init__(self, slots: int, *, asked: bool = True) -> None:
+        self.slots, self._usual, self._asked = slots, slots, asked
+
+    def suit(self, plan: Plan, limit: int | None) -> None:
+        """Take as many threads as suit a plan, before the pool is entered."""
+        self.slots = self._usual
+        if not self._asked and not plan.target.is_local:
+            wanted = max(self._usual, min(MOST_WAITING, WAITING_PER_CORE * self._usual))
+            self.slots = next((n for n in range(wanted, self._usual, -1) if plan.fits(limit, n)), self._usual)
 
     def __enter__(self) -> ThreadPool:
-        stopping.clear()
+        self._over = threading.Event()
         self._executor = ThreadPoolExecutor(self.slots, "wkdask")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is not None:
-            stopping.set()
+            self._over.set()
         self._executor.shutdown(wait=True, cancel_futures=True)
-        stopping.clear()
 
     def submit(self, plan: Plan, batch: Batch) -> Future[tuple[Receipt, ...]]:
         """Start a batch."""
-        return self._executor.submit(execute, plan, batch)
+        return self._executor.submit(self._execute, plan, batch)
+
+    def _execute(self, plan: Plan, batch: Batch) -> tuple[Receipt, ...]:
+        with until(self._over):
+            return execute(plan, batch)
 
 
-class _Window:
-    """Which batches are ready, running, or wait for others."""
+class LeasePool(ThreadPool):
+    """Threads of one of several processes that share a plan through the dataset's folder; see `wkdask.plan.leases`.
 
-    def __init__(self, plan: Plan, begun: Begun) -> None:
-        self.plan = plan
-        self.left = {index: stage.count - len(begun.done.get(index, ())) for index, stage in enumerate(plan.stages)}
-        batches = list(plan.batches(begun.done))
-        size = plan.batch_size
-        home = {(batch.stage, batch.numbers[0] // size): at for at, batch in enumerate(batches)}
-        self._waits: dict[int, int] = {}
-        self._wakes: dict[int, list[int]] = defaultdict(list)
-        self.lost: set[int] = set()
-        self.ready: deque[tuple[int, Batch]] = deque()
-        self.batches = batches
-        for at, batch in enumerate(batches):
-            operation = plan.stages[batch.stage].operation
-            keys = {(stage, need // size) for n in batch.numbers for stage, need in operation.dependencies(n)}
-            needs = {home[key] for key in keys if key in home}
-            self._waits[at] = len(needs)
-            for need in needs:
-                self._wakes[need].append(at)
-            if not needs:
-                self.ready.append((at, batch))
+    Parameters
+    ----------
+    slots
+        Tasks that run at once in this process.
+    begins
+        Whether this process may begin the plan; else it joins one that is under way.
+    """
 
-    def finished(self, at: int, failed: bool) -> list[int]:
-        """Free what waited for a batch; return the batches that can never run because it failed."""
-        doomed: list[int] = []
-        for other in self._wakes.pop(at, ()):
-            if failed and other not in self.lost:
-                self.lost.add(other)
-                doomed += [other, *self.finished(other, failed=True)]
-            self._waits[other] -= 1
-            if not self._waits[other] and other not in self.lost:
-                self.ready.appendleft((other, self.batches[other]))
-        return doomed
+    def __init__(self, slots: int, begins: bool = True) -> None:
+        super().__init__(slots)
+        self.begins = begins
 
 
-def run(plan: Plan, *, pool: Pool | None = None, memory_limit: int | None = None, progress: Progress | None = None) -> Report:
+def run(
+    plan: Plan,
+    *,
+    pool: Pool | None = None,
+    memory_limit: int | None = None,
+    progress: Progress | None = None,
+    verify: bool = False,
+    probe: Probe | None = None,
+) -> Report:
     """Run a plan and commit what it makes.
 
     Parameters
@@ -114,11 +135,16 @@ def run(plan: Plan, *, pool: Pool | None = None, memory_limit: int | None = None
     plan
         What to do.
     pool
-        Where; default: as many threads as the plan was laid out for.
+        Where; default: what the verb that runs it was given as executor, else as many threads as the plan was laid out for.
     memory_limit
-        Bytes that one process may take; default: 0.6 of the machine's or the container's.
+        Bytes that all tasks may take; default: what the pool says, where it has machines of its own, else 0.6 of this machine's
+        or container's memory.
     progress
-        Called after each task.
+        Called after each task; default: what draws a bar in a notebook, nothing elsewhere.
+    verify
+        Whether all that an earlier run has done is read and compared with its checksums, before it is believed.
+    probe
+        What `Plan.probe` measured, for what the report says was predicted.
 
     Raises
     ------
@@ -131,40 +157,88 @@ def run(plan: Plan, *, pool: Pool | None = None, memory_limit: int | None = None
     InterruptedRunError
         When the user stopped it; the next run goes on.
     """
-    pool = pool or ThreadPool(plan.workers)
+    pool = pool or (usual_pool.get() or _threads)(plan)
+    if most := getattr(pool, "most_batches", 0):
+        plan = replace(plan, most_batches=most)
     if plan.target.url.startswith("memory://") and pool.processes > 1:
         raise PlanRefusedError(f"{plan.target} is the memory of this process, which others can not write. Use threads.")
     plan.setup.check()
-    plan.check_memory(memory_limit, pool.slots, pool.processes)
-    report = Report(plan.name, predicted_bytes=plan.predicted_bytes(pool.slots, pool.processes))
+    limit = memory_limit or getattr(pool, "memory_limit", None)
+    if isinstance(pool, ThreadPool):
+        pool.suit(plan, limit)
+    plan.check_memory(limit, pool.slots, pool.processes)
+    costs = estimate(plan, probe, pool.slots, pool.processes)
+    report = Report(
+        plan.name,
+        predicted_bytes=plan.predicted_bytes(pool.slots, pool.processes),
+        predicted_bytes_out=costs.file_bytes,
+        predicted_seconds=costs.seconds,
+        predicted_files=costs.files,
+        predicted_requests=costs.requests,
+        predicted_worker_bytes=costs.worker_bytes,
+    )
     start = time.perf_counter()
-    with lease(plan):
-        try:
-            with pool:  # first, so that nothing is begun where there is no cluster
-                begun = begin(plan)
-                report.kept = sum(len(numbers) for numbers in begun.done.values())
-                report.bytes_kept = begun.bytes_in
-                _Run(plan, pool, begun, report, progress).loop()
-        except (KeyboardInterrupt, InterruptedRunError):
-            raise InterruptedRunError(
-                f"Stopped after {report.done + report.kept} of {plan.tasks} tasks. Run the same again to go on."
-            ) from None
-        report.seconds = time.perf_counter() - start
-        report.raise_failures()
-        finish(plan)
+    taken_requests(), taken_retries()  # of before
+    tell: Progress = progress or notebook_progress() or (lambda *_: None)
+    drive = _drive_alone if not isinstance(pool, LeasePool) else _drive_shared
+    try:
+        drive(plan, pool, report, tell, verify)
+    except (KeyboardInterrupt, InterruptedRunError):
+        raise InterruptedRunError(
+            f"Stopped after {report.done + report.kept} of {plan.tasks} tasks. Run the same again to go on."
+        ) from None
+    finally:
+        close_files()  # else disks stay in use, and the room of files that are deleted is not free
+    report.seconds = time.perf_counter() - start
+    report.requests += taken_requests()
+    report.retries += taken_retries()
+    raise_failures(plan, report)
     return report
+
+
+def _threads(plan: Plan) -> Pool:
+    return ThreadPool(plan.workers, asked=plan.asked)
+
+
+def _drive_alone(plan: Plan, pool: Pool, report: Report, tell: Progress, verify: bool) -> None:
+    with lease(plan):
+        with pool:  # first, so that nothing is begun where there is no cluster
+            begun = begin(plan, verify=verify)
+            report.kept = sum(len(numbers) for numbers in begun.done.values())
+            report.bytes_kept = begun.bytes_in
+            _Run(plan, pool, begun, report, tell).loop()
+        if not report.failed:
+            finish(plan)
+
+
+def _drive_shared(plan: Plan, pool: Any, report: Report, tell: Progress, verify: bool) -> None:
+    from wkdask.plan.leases import share
+
+    share(plan, pool, report, tell, verify)
+
+
+def outcome(batch: Batch, future: Any) -> tuple[Receipt, ...]:
+    """Return the receipts of a batch; where its worker died, or it could not travel, such as say so."""
+    try:
+        receipts: tuple[Receipt, ...] = future.result()
+    except InterruptedRunError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever happened, the others go on
+        said = str(error) if isinstance(error, WkdaskError) else f"{type(error).__name__}: {error}"
+        return tuple(Receipt(batch.stage, n, "failed", error=said, again=True) for n in batch.numbers)
+    return receipts
 
 
 class _Run:
     """One run of the window loop."""
 
-    def __init__(self, plan: Plan, pool: Pool, begun: Begun, report: Report, progress: Progress | None) -> None:
-        self._plan, self._pool, self._report = plan, pool, report
-        self._tell: Progress = progress or (lambda *_: None)
+    def __init__(self, plan: Plan, pool: Pool, begun: Begun, report: Report, tell: Progress) -> None:
+        self._plan, self._pool, self._report, self._tell = plan, pool, report, tell
         self._low, self._high = begun.low, begun.high
-        self._window = _Window(plan, begun)
-        self._finished: SimpleQueue[tuple[int, Any]] = SimpleQueue()
-        self._tries: dict[int, int] = defaultdict(int)
+        self._done = Done((stage.count for stage in plan.stages), begun.done)
+        self._window = Window(plan, self._done)
+        self._finished: SimpleQueue[tuple[Batch, Any]] = SimpleQueue()
+        self._tries: dict[Key, int] = defaultdict(int)
         self._committed = 0
         self._running = 0
         self._hopeless = False
@@ -173,61 +247,61 @@ class _Run:
         """Run all batches, then commit what is left to commit."""
         self._tell(self._plan, self._report, None)
         self._commit()
-        while self._startable or self._running:
-            while self._startable and self._running < 2 * self._pool.slots:
-                self._start(*self._window.ready.popleft())
+        while self._start_some() or self._running:
+            stop_if_cancelled(self._plan.journal)
             self._take(*self._next())
             self._report.peak_bytes = max(self._report.peak_bytes, used_bytes())
         if self._hopeless:
             report = self._report
             report.skipped = self._plan.tasks - report.done - report.kept - report.failed
 
-    @property
-    def _startable(self) -> bool:
-        """Whether a batch can be started, and others have not found that it would be in vain."""
-        return bool(self._window.ready) and not self._hopeless
+    def _start_some(self) -> bool:
+        """Keep the workers busy, unless others have found that it would be in vain; return whether any batch was started."""
+        before = self._running
+        while not self._hopeless and self._running < 2 * self._pool.slots and (batch := self._window.take()):
+            self._start(batch)
+        self._tell_lost()
+        return self._running > before
 
-    def _next(self) -> tuple[int, Any]:
+    def _next(self) -> tuple[Batch, Any]:
         while True:
             try:
                 return self._finished.get(timeout=0.5)  # short, so that Ctrl-C is heard on every system
             except Empty:
-                continue
+                stop_if_cancelled(self._plan.journal)
 
-    def _start(self, at: int, batch: Batch) -> None:
+    def _start(self, batch: Batch) -> None:
         self._running += 1
         future = self._pool.submit(self._plan, batch)
-        future.add_done_callback(lambda done: self._finished.put((at, done)))
+        future.add_done_callback(lambda done: self._finished.put((batch, done)))
 
-    def _take(self, at: int, future: Any) -> None:
+    def _take(self, batch: Batch, future: Any) -> None:
         self._running -= 1
-        batch = self._window.batches[at]
-        try:
-            receipts = future.result()
-        except InterruptedRunError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a worker died, or the batch could not travel
-            said = str(error) if isinstance(error, WkdaskError) else f"{type(error).__name__}: {error}"
-            receipts = tuple(Receipt(batch.stage, n, "failed", error=said, again=True) for n in batch.numbers)
+        key = self._window.key(batch)
+        receipts = outcome(batch, future)
         failed = [r for r in receipts if r.state == "failed"]
-        self._tries[at] += 1
-        if failed and all(r.again for r in failed) and self._tries[at] <= RETRIES:
+        self._tries[key] += 1
+        if failed and all(r.again for r in failed) and self._tries[key] <= RETRIES:
             self._count([r for r in receipts if r.state == "done"])
-            self._window.batches[at] = Batch(batch.stage, tuple(r.number for r in failed))
-            self._window.ready.append((at, self._window.batches[at]))
+            self._window.put_back(Batch(batch.stage, tuple(r.number for r in failed)))
             return
         self._count(receipts)
         self._hopeless = self._hopeless or any(r.hopeless for r in failed)
-        for lost in self._window.finished(at, bool(failed)):
-            skipped = self._window.batches[lost]
-            self._count([Receipt(skipped.stage, n, "skipped") for n in skipped.numbers])
+        self._window.finished(key, bool(failed))
+        self._tell_lost()
         self._commit()
+
+    def _tell_lost(self) -> None:
+        while self._window.lost:
+            skipped = self._window.lost.popleft()
+            self._count([Receipt(skipped.stage, n, "skipped") for n in skipped.numbers])
 
     def _count(self, receipts: Any) -> None:
         for receipt in receipts:
             self._report.add(receipt)
+            log_unit(self._plan, receipt)
             if receipt.state == "done":
-                self._window.left[receipt.stage] -= 1
+                self._done.add(receipt.stage, receipt.number)
                 if receipt.low is not None:
                     self._low = receipt.low if self._low is None else min(self._low, receipt.low)
                     self._high = receipt.high if self._high is None else max(self._high, receipt.high)
@@ -237,7 +311,7 @@ class _Run:
         """Commit, in order, the milestones whose stages, and all before them, are complete."""
         while self._committed < len(self._plan.milestones):
             milestone = self._plan.milestones[self._committed]
-            if self._window.left[milestone.stage]:
+            if self._done.left[milestone.stage]:
                 return
             milestone.commit(self._low, self._high)
             self._committed += 1

@@ -8,10 +8,13 @@ from typing import Any
 
 from dask._task_spec import DataNode, List, Task, TaskRef
 
-from wkdask.plan.execute import Begun, begin, execute, finish, lease
-from wkdask.plan.plan import Plan
+from wkdask.errors import InterruptedRunError
+from wkdask.plan.cancelling import stop_if_cancelled
+from wkdask.plan.execute import Begun, begin, execute, finish, lease, raise_failures
+from wkdask.plan.plan import Plan, log_unit
 from wkdask.plan.receipt import Receipt, Report, extremes
 from wkdask.plan.stage import Batch
+from wkdask.plan.window import Key, batch_needs
 
 
 def build_graph(plan: Plan) -> dict[Hashable, Any]:
@@ -23,12 +26,11 @@ def build_graph(plan: Plan) -> dict[Hashable, Any]:
         at_begin: Task(at_begin, _begin, TaskRef(at_plan)),
     }
     size = plan.batch_size
-    home: dict[tuple[int, int], str] = {}
+    home: dict[Key, str] = {}
     keys: list[str] = []
     for batch in plan.batches():
         key = f"{plan.stages[batch.stage].name}-{token}-{batch.stage}-{batch.numbers[0]}"
-        operation = plan.stages[batch.stage].operation
-        needs = sorted({home[stage, need // size] for n in batch.numbers for stage, need in operation.dependencies(n)})
+        needs = sorted({home[need] for need in batch_needs(plan, batch, size)})
         graph[key] = Task(key, _run_batch, TaskRef(at_plan), batch, TaskRef(at_begin), List(*map(TaskRef, needs)))
         home[batch.stage, batch.numbers[0] // size] = key
         keys.append(key)
@@ -53,7 +55,12 @@ def _run_batch(
     left = tuple(n for n in batch.numbers if n not in done)
     if any(receipt.state != "done" for receipts in needs for receipt in receipts):
         return tuple(Receipt(batch.stage, n, "skipped") for n in left)
-    return execute(plan, Batch(batch.stage, left))
+    try:
+        stop_if_cancelled(plan.journal)
+        return execute(plan, Batch(batch.stage, left))
+    except InterruptedRunError:
+        lease(plan).release(begun[2])  # the commit, which does it else, never comes
+        raise
 
 
 def _commit(plan: Plan, begun: tuple[Begun, float, str], results: list[tuple[Receipt, ...]]) -> Report:
@@ -64,6 +71,7 @@ def _commit(plan: Plan, begun: tuple[Begun, float, str], results: list[tuple[Rec
         receipts = [receipt for batch in results for receipt in batch]
         for receipt in receipts:
             report.add(receipt)
+            log_unit(plan, receipt)
             left[receipt.stage] -= receipt.state == "done"
         low, high = extremes([*receipts, Receipt(0, 0, low=standing.low, high=standing.high)])
         for milestone in plan.milestones:
@@ -71,7 +79,7 @@ def _commit(plan: Plan, begun: tuple[Begun, float, str], results: list[tuple[Rec
                 break
             milestone.commit(low, high)
         report.seconds = time.time() - start
-        report.raise_failures()
+        raise_failures(plan, report)
         finish(plan)
         return report
     finally:

@@ -1,8 +1,9 @@
 """The journal of a plan: which tasks are done, whoever did them.
 
 It lies in ``.wkdask/jobs/<key>/`` of the dataset: ``plan.json`` says what is being made, ``journal/`` has a file for each
-writing process with a line for each finished task (on stores: an object for each batch), ``parts/`` the parts of units that
-are not joined yet, ``tmp/`` what is being written. Lines that a crash tore are ignored.
+writing process with a line for each finished task (on stores: an object for each batch), ``failures/`` the same of tasks that
+failed, ``cancel.json`` asks the run to stop, ``parts/`` holds the parts of units that are not joined yet, ``tmp/`` what is
+being written. Lines that a crash tore are ignored.
 """
 
 from __future__ import annotations
@@ -13,26 +14,40 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from wkdask.errors import PlanRefusedError
+from wkdask.errors import PlanRefusedError, StorageError
 from wkdask.plan.receipt import Receipt
 from wkdask.storage import WORK_FOLDER, Location
+
+FETCHED_AT_ONCE = 16
+"""Objects of a journal on a store; each takes the store's time to answer."""
 
 _token = ""
 _token_lock = threading.Lock()
 
 
-def _writer_name() -> str:
-    """Return a name that no other process has; made anew in a process that was forked."""
+def writer_name() -> str:
+    """Return a name that no other process has: host, process and a token; made anew in a process that was forked."""
     global _token  # noqa: PLW0603 - one name for each process
     with _token_lock:
         mine = f"{socket.gethostname()}-{os.getpid()}-"
         if not _token.startswith(mine):
             _token = mine + secrets.token_hex(4)
         return _token
+
+
+@lru_cache(256)
+def _own_file(target: Location, key: str, name: str, writer: str) -> tuple[Location, Location]:
+    """Return the folder for lines of one kind, and this process's file in it; remembered, as each finished task asks."""
+    folder = Journal(target, key).folder / name
+    return folder, folder / f"{writer}.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,34 +97,56 @@ class Journal:
         return Location(f"{self.scratch.url}-spool")
 
     def write(self, receipts: Iterable[Receipt]) -> None:
-        """Add receipts of finished tasks."""
+        """Add receipts of finished tasks; those of tasks that failed go to a list of their own, which nothing rests on."""
+        receipts = tuple(receipts)
+        failures = b"".join(r.to_failure_line() for r in receipts if r.state == "failed")
+        if failures:
+            with suppress(StorageError):  # such as a full disk, which may be why they failed
+                self._add("failures", failures)
         data = b"".join(r.to_line() for r in receipts if r.state == "done")
-        if not data:
-            return
+        if data:
+            self._add("journal", data)
+
+    def _add(self, name: str, data: bytes) -> None:
         data = b"\n" + data  # ends a line that a full disk tore
-        folder = (self.folder / "journal").make_folder()
+        folder, file = _own_file(self.target, self.key, name, writer_name())
+        folder.make_folder()
         if folder.is_local:
-            (folder / f"{_writer_name()}.jsonl").append(data)
+            file.append(data)
         else:
-            (folder / f"{_writer_name()}-{secrets.token_hex(6)}.jsonl").write_bytes(data)
+            (folder / f"{writer_name()}-{secrets.token_hex(6)}.jsonl").write_bytes(data)
 
     def read(self) -> Iterator[Receipt]:
         """Yield all receipts, each process's in the order of writing."""
         folder = self.folder / "journal"
-        for name in folder.names():
-            if name.endswith(".jsonl"):
-                for line in (folder / name).read_bytes().splitlines():
-                    receipt = Receipt.of_line(line)
-                    if receipt is not None:
-                        yield receipt
+        names = [name for name in folder.names() if name.endswith(".jsonl")]
+        for data in map(_bytes_of(folder), names) if folder.is_local else _fetched(folder, names):
+            for line in data.splitlines():
+                receipt = Receipt.of_line(line)
+                if receipt is not None:
+                    yield receipt
+
+    def keep(self, done: Mapping[int, frozenset[int]]) -> None:
+        """Forget all receipts but those of some tasks, given by stage, so that whoever reads on believes no others."""
+        folder = self.folder / "journal"
+        names = folder.names()
+        if all(receipt.number in done.get(receipt.stage, ()) for receipt in self.read()):
+            return
+        with (folder / f"{writer_name()}-{secrets.token_hex(6)}.jsonl").writer(self.folder / "tmp") as out:
+            for receipt in self.read():
+                if receipt.number in done.get(receipt.stage, ()):
+                    out.write(receipt.to_line())
+            out.publish()
+        for name in names:
+            (folder / name).delete()
 
     def document(self) -> dict[str, Any] | None:
         """Return what ``plan.json`` says, or None where no job is under way."""
-        place = self.folder / "plan.json"
-        if not place.is_file():
+        data = (self.folder / "plan.json").read_if_there()
+        if data is None:
             return None
         try:
-            found = json.loads(place.read_bytes())
+            found = json.loads(data)
             return found if isinstance(found, dict) else {}
         except ValueError:
             return {}
@@ -146,7 +183,7 @@ class Journal:
             Where another job for the same layer is unfinished; the message says how it differs. Where it is this job, but began
             in other tiles after this plan was made, so that the numbers of its tasks mean others.
         """
-        document = json.loads(json.dumps(document))
+        document = json.loads(json.dumps(document | {"begun": round(time.time(), 1), "scratch": self.elsewhere}))
         found = self.document()
         if found is None or self.superseding:
             for name in self.folder.names():  # what is left of a job that ended; its receipts say nothing of this one
@@ -176,9 +213,21 @@ class Journal:
 
     def remove(self) -> None:
         """Delete the job, when all that it made is committed; first what says that it is under way."""
-        (self.folder / "plan.json").delete()
-        self.spool.delete()
+        self.folder.delete_files(["plan.json"])
+        if self.elsewhere:  # else it lies in the folder
+            self.spool.delete()
         self.folder.delete()
+
+
+def _bytes_of(folder: Location) -> Callable[[str], bytes]:
+    return lambda name: (folder / name).read_bytes()
+
+
+def _fetched(folder: Location, names: Sequence[str]) -> Iterator[bytes]:
+    """Yield the content of small objects in their order, some fetched while the first of them is on its way."""
+    with ThreadPoolExecutor(FETCHED_AT_ONCE) as pool:
+        for start in range(0, len(names), FETCHED_AT_ONCE):
+            yield from pool.map(_bytes_of(folder), names[start : start + FETCHED_AT_ONCE])
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:

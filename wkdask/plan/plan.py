@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
+import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from wkdask.errors import PlanRefusedError
+from wkdask.plan.estimate import Probe
 from wkdask.plan.journal import Journal
-from wkdask.plan.memory import default_limit, used_bytes
-from wkdask.plan.receipt import Report, format_bytes
+from wkdask.plan.memory import PROCESS_BYTES, default_limit, used_bytes
+from wkdask.plan.receipt import Receipt, Report, format_bytes
 from wkdask.plan.stage import Batch, Milestone, Setup, Stage
 from wkdask.storage import Location
+
+LOG = logging.getLogger("wkdask")
 
 MAX_BATCHES = 20_000
 MAX_TASKS = 50_000_000
@@ -42,12 +47,16 @@ class Plan:
         What to do, see `wkdask.plan.stage`.
     workers
         How many threads the plan was laid out for.
+    asked
+        Whether the user chose that number; else writing to a store takes more threads, which wait.
     layout
         Choices that do not change the result but which tasks there are; a run that goes on must repeat them.
     command
         What to type to go on.
     notes
         What the user should know, such as missing slices.
+    most_batches
+        Batches that its tasks travel in, at most (but for one more of each stage); 0: some 20,000.
     """
 
     name: str
@@ -58,9 +67,11 @@ class Plan:
     milestones: tuple[Milestone, ...]
     setup: Setup
     workers: int = 1
+    asked: bool = False
     layout: Any = ()
     command: str = ""
     notes: tuple[str, ...] = ()
+    most_batches: int = 0
     fingerprint: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -99,32 +110,44 @@ class Plan:
         return self.workers * writing + sum(stage.operation.parts_bytes for stage in self.stages)
 
     def predicted_bytes(self, tasks: int | None = None, processes: int = 1) -> int:
-        """Return the memory of so many tasks at once, with what this process has taken already.
-
-        Further processes load the same libraries, so each is taken to need as much as this one has now.
-        """
-        return processes * used_bytes() + (tasks or self.workers) * self.bytes_needed
+        """Return the memory of so many tasks at once, with what this process has taken already and others begin with."""
+        return used_bytes() + (processes - 1) * PROCESS_BYTES + (tasks or self.workers) * self.bytes_needed
 
     def check_memory(self, limit: int | None = None, tasks: int | None = None, processes: int = 1) -> None:
-        """Raise `PlanRefusedError` where the tasks do not fit into the memory that they may take."""
+        """Raise `PlanRefusedError` where the tasks do not fit into the memory that they may take.
+
+        A limit that was given is one of the run: what this process holds for other reasons, such as arrays of a notebook, does
+        not count. The default is a share of the machine, in which it does.
+        """
         if self.tasks > MAX_TASKS:
             raise PlanRefusedError(
                 f"{self.name} has {self.tasks} tasks, at most {MAX_TASKS} can be run in one plan. Use larger shards."
             )
-        limit, tasks = limit or default_limit(), tasks or self.workers
-        predicted = self.predicted_bytes(tasks, processes)
+        tasks = tasks or self.workers
+        predicted, limit = self._predicted(limit, tasks, processes)
         if predicted > limit:
-            fewer = max(0, (limit - processes * used_bytes()) // max(1, self.bytes_needed))
+            others = predicted - tasks * self.bytes_needed
+            fewer = max(0, (limit - others) // max(1, self.bytes_needed))
             remedy = f"--jobs {fewer}" if fewer else f"--memory-limit {math.ceil(predicted / 1e6)}MB"
             raise PlanRefusedError(
                 f"{tasks} tasks at once need {format_bytes(predicted)}, {format_bytes(self.bytes_needed)} each, "
                 f"but the limit is {format_bytes(limit)}. Use {remedy}, or smaller chunks."
             )
 
+    def fits(self, limit: int | None, tasks: int) -> bool:
+        """Whether so many tasks at once fit into the memory that they may take."""
+        predicted, limit = self._predicted(limit, tasks, 1)
+        return predicted <= limit
+
+    def _predicted(self, limit: int | None, tasks: int, processes: int) -> tuple[int, int]:
+        """Return the bytes that count, and the limit that they count for."""
+        held = max(0, used_bytes() - PROCESS_BYTES) if limit else 0
+        return self.predicted_bytes(tasks, processes) - held, limit or default_limit()
+
     @property
     def batch_size(self) -> int:
-        """Tasks that travel together, so that there are at most some 20,000 batches."""
-        return max(1, math.ceil(self.tasks / MAX_BATCHES))
+        """Tasks that travel together, so that there are at most some 20,000 batches, or `most_batches`."""
+        return max(1, math.ceil(self.tasks / (self.most_batches or MAX_BATCHES)))
 
     def batches(self, done: Mapping[int, frozenset[int]] | None = None) -> Iterator[Batch]:
         """Yield the tasks that are still to be done, at most some 20,000 batches for the whole plan."""
@@ -144,56 +167,52 @@ class Plan:
             "fingerprint": self.fingerprint,
             "name": self.name,
             "command": self.command,
+            "folder": os.getcwd() if self.command else "",
             "settings": dict(self.settings),
             "layout": self.layout,
             "tasks": [stage.count for stage in self.stages],
+            "stages": [{"name": stage.name, "bytes_in": stage.operation.bytes_in} for stage in self.stages],
+            "milestones": [{"name": milestone.name, "stage": milestone.stage} for milestone in self.milestones],
         }
 
-    def describe(self) -> dict[str, Any]:
-        """Return the plan as JSON: stages, tasks, bytes, memory."""
-        return {
-            "name": self.name,
-            "target": str(self.target),
-            "settings": dict(self.settings),
-            "stages": [
-                {
-                    "name": stage.name,
-                    "tasks": stage.count,
-                    "bytes_in": stage.operation.bytes_in,
-                    "bytes_out": stage.operation.bytes_out,
-                    "bytes_needed": stage.operation.bytes_needed,
-                    "scratch_needed": stage.operation.scratch_needed,
-                    "what": stage.operation.describe(),
-                }
-                for stage in self.stages
-            ],
-            "milestones": [milestone.name for milestone in self.milestones],
-            "tasks": self.tasks,
-            "batches": min(self.tasks, MAX_BATCHES),
-            "bytes_in": self.bytes_in,
-            "bytes_out": self.bytes_out,
-            "workers": self.workers,
-            "bytes_needed_per_task": self.bytes_needed,
-            "peak_bytes": self.predicted_bytes(),
-            "scratch_bytes": self.scratch_needed,
-            "notes": list(self.notes),
-        }
+    def describe(self, probe: Probe | None = None, processes: int = 1) -> dict[str, Any]:
+        """Return the plan as JSON: stages, tasks, bytes, memory, files, and seconds, with what a probe has measured.
+
+        Parameters
+        ----------
+        probe
+            What `probe` returned.
+        processes
+            This one, and those that share the tasks where it is not the only one, as pools count theirs.
+        """
+        from wkdask.plan.explain import describe
+
+        return describe(self, probe, processes)
 
     def __str__(self) -> str:
-        lines = [self.name]
-        for stage in self.stages:
-            operation = stage.operation
-            lines.append(
-                f"  {stage.name}: {stage.count} tasks, {format_bytes(operation.bytes_in)} of voxels in, "
-                f"{format_bytes(operation.bytes_out)} out, {format_bytes(operation.bytes_needed)} of memory each; "
-                f"{operation.describe()}"
-            )
-        lines.append(f"  commits {', '.join(m.name for m in self.milestones)}")
-        lines.append(
-            f"  {self.tasks} tasks in {min(self.tasks, MAX_BATCHES)} batches on {self.workers} threads, "
-            f"peak memory {format_bytes(self.predicted_bytes())}, scratch at most {format_bytes(self.scratch_needed)}"
-        )
-        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+        from wkdask.plan.explain import explain
+
+        return explain(self)
+
+    def probe(self, tasks: int = 4) -> Probe:
+        """Do some tasks of each stage that reads what is there, to a folder that is discarded, and measure them.
+
+        Nothing is written to the target. What is written meanwhile lies in the folder for scratch, else where the system has
+        its temporary files, and takes as much as one task writes.
+
+        Parameters
+        ----------
+        tasks
+            Of each stage, spread over it; the first is done once more before, as it loads libraries.
+
+        Returns
+        -------
+        Probe
+            For `describe` and `run`; seconds and compression, and why other stages could not be measured.
+        """
+        from wkdask.plan.probe import run_probe
+
+        return run_probe(self, tasks)
 
     def __repr__(self) -> str:
         return f"<Plan: {self.name}, {self.tasks} tasks, {format_bytes(self.bytes_in)} of voxels>"
@@ -255,6 +274,14 @@ class Plan:
         from dask.threaded import get
 
         return get(*args, **options)
+
+
+def log_unit(plan: Plan, receipt: Receipt) -> None:
+    """Write a line about a task to the log, at debug level."""
+    if LOG.isEnabledFor(logging.DEBUG):
+        name = plan.stages[receipt.stage].name
+        words = name, receipt.number, receipt.state, receipt.seconds, receipt.bytes_in, receipt.bytes_out
+        LOG.debug("%s %d: %s in %.3f s, %d bytes of voxels read, %d bytes written", *words)
 
 
 def _first(results: list[Report]) -> Report:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,12 +13,34 @@ from wkdask.errors import InterruptedRunError
 from wkdask.plan.receipt import FileRecord, Receipt
 
 stopping = threading.Event()
-"""Set when the user wants the run in this process to stop; tasks look at it every few megabytes."""
+"""Set when the user wants all runs in this process to stop; tasks look at it every few megabytes."""
+
+
+class Mark(Protocol):
+    """What says that one run is over: a `threading.Event`, or what other processes see, too."""
+
+    def is_set(self) -> bool:
+        """Whether it is."""
+        ...
+
+
+_over: ContextVar[Mark | None] = ContextVar("over", default=None)
+
+
+@contextmanager
+def until(over: Mark) -> Iterator[None]:
+    """Let what runs in the block stop, too, when a mark is set, which is one run's; others in this process go on."""
+    token = _over.set(over)
+    try:
+        yield
+    finally:
+        _over.reset(token)
 
 
 def stop_if_asked() -> None:
     """Raise `InterruptedRunError` when the user wants the run to stop."""
-    if stopping.is_set():
+    over = _over.get()
+    if stopping.is_set() or (over is not None and over.is_set()):
         raise InterruptedRunError("Stopped. Run the same again to go on.")
 
 
@@ -114,6 +138,10 @@ class Milestone(Protocol):
 
     def commit(self, low: float | None, high: float | None) -> None:
         """Make it visible; ``low`` and ``high`` are the extremes of the voxels."""
+        ...
+
+    def check(self) -> None:
+        """Raise `InputChangedError` where what it is made of has changed since the plan was made."""
         ...
 
 
