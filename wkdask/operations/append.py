@@ -4,27 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from wkdask._version import __version__
 from wkdask.arrays.mag_array import read_filled
-from wkdask.arrays.opening import layer_ends, open_mag_array, read_properties
-from wkdask.errors import InputError, ReadOnlyError
+from wkdask.arrays.opening import layer_ends, read_properties
+from wkdask.errors import InputError
 from wkdask.formats import ArrayHandle, find_format
 from wkdask.geometry import BoundingBox, Mag
 from wkdask.geometry.grid import Box, Index
 from wkdask.metadata import LayerProperties, Properties, load_json
-from wkdask.operations.choices import Running, Sampling
-from wkdask.operations.convert import room_for, source_name, stack_identity, stack_settings
+from wkdask.operations.assembly import assemble
+from wkdask.operations.choices import Running, Sampling, stored_shape
+from wkdask.operations.convert import room_for, source_name, stack_settings
 from wkdask.operations.downsample import under
-from wkdask.operations.existing import open_to_replace, resolved
+from wkdask.operations.existing import open_to_replace
+from wkdask.operations.inputs import Inputs
 from wkdask.operations.level import Level, path_below
-from wkdask.operations.pyramid import build_stages, chosen_tiles, with_kernels
+from wkdask.operations.permuted import in_order
+from wkdask.operations.pyramid import build_levels, build_stages
 from wkdask.operations.source import FromImages
-from wkdask.operations.target import CommitLevel, MoreMags, dumped
-from wkdask.operations.tiles import Array, WriteTiles
+from wkdask.operations.target import MoreMags, dumped
+from wkdask.operations.tiles import Array, Source
 from wkdask.plan import Journal, Plan
 from wkdask.storage import Location
 
@@ -38,24 +42,30 @@ class Behind:
     array
         The array as it is.
     images
-        What comes behind it.
+        What comes behind it, in stored axes.
+    at
+        The first plane of the images, along z.
+    itemsize
+        Bytes of a voxel of the array, or of the images as they are read, whichever are more.
     """
 
     array: ArrayHandle
-    images: FromImages
+    images: Source
+    at: int
+    itemsize: int
 
     def read(self, box: Box) -> Array:
         """Return a box of the layer that is to be, in stored axes."""
-        at = self.images.origin[2]
-        if box.start[-1] >= at:
+        z = self.array.spec.axes.index("z")
+        old, new = _cut(box, z, self.at)
+        if not old.size:
             return self.images.read(box)
-        old = Box(box.start, (*box.stop[:-1], min(box.stop[-1], at)))
         block = read_filled(self.array, old, keep=False)
-        if box.stop[-1] <= at:
+        if not new.size:
             return block
         whole: Array = np.empty(box.shape, block.dtype, order="F")
-        whole[..., : block.shape[-1]] = block
-        whole[..., block.shape[-1] :] = self.images.read(Box((*box.start[:-1], at), box.stop))
+        whole[old.relative_to(box.start).slices] = block
+        whole[new.relative_to(box.start).slices] = self.images.read(new)
         return whole
 
     def bytes_read(self, box: Box) -> int:
@@ -64,8 +74,7 @@ class Behind:
 
     def bytes_beside(self, box: Box) -> int:
         """Return what reading images takes, and the copy of the box that they are put into."""
-        itemsize = max(self.array.spec.itemsize, np.dtype(self.images.stack.dtype).itemsize)
-        return self.images.bytes_beside(box) + box.size * itemsize
+        return self.images.bytes_beside(box) + box.size * self.itemsize
 
     @property
     def growth(self) -> str:
@@ -81,6 +90,19 @@ class Behind:
         return f"the layer's last units and {self.images.describe(tile)}"
 
 
+def _cut(box: Box, axis: int, at: int) -> tuple[Box, Box]:
+    """Return the parts of a box before and from a plane on; one of them may be empty.
+
+    Examples
+    --------
+    >>> _cut(Box((0, 5), (2, 9)), 1, 7)
+    (Box(start=(0, 5), stop=(2, 7)), Box(start=(0, 7), stop=(2, 9)))
+    """
+    below, behind = list(box.stop), list(box.start)
+    below[axis], behind[axis] = min(box.stop[axis], at), max(box.start[axis], at)
+    return Box(box.start, tuple(below)), Box(tuple(behind), box.stop)
+
+
 @dataclass(frozen=True)
 class GrowingLayer(MoreMags):
     """A layer whose arrays grow before the first task, and whose box grows when all magnifications are complete."""
@@ -94,15 +116,17 @@ class GrowingLayer(MoreMags):
         which hold nothing that was not made of finer ones, are deleted. A unit that a kill hit between its publication and
         its receipt stays, beyond all boxes.
         """
-        until = (_under_way(self.journal) or (0, 0))[1]
+        layer, until = self.properties, (_under_way(self.journal) or (0, 0))[1]
+        (x, y, z), (width, height, depth) = layer.bounding_box.top_left, layer.bounding_box.size
+        reached = layer.with_bounding_box(((x, y, z), (width, height, max(depth, until - z))))
         paths = {record.path for receipt in self.journal.read() for record in receipt.files}
         for level, mag in zip(self.levels, self.mags, strict=True):
-            array, end = level.array, layer_ends(self.properties, mag)["z"][1]
+            array, end = _enlarged(level.array, reached, Mag(mag)), layer_ends(layer, mag)["z"][1]
             prefix = path_below(self.journal.target, array.location) + "/"
             found = {array.unit_of(path.removeprefix(prefix)) for path in paths if path.startswith(prefix)}
             for index in filter(None, found):
                 if level.keeps:
-                    _erase(level, index, end, -(-until // mag[2]))
+                    _erase(replace(level, array=array), index, end, -(-until // mag[2]))
                 elif array.spec.grid.unit_box(index).start[-1] >= end:
                     array.unit_location(index).delete()
 
@@ -110,8 +134,7 @@ class GrowingLayer(MoreMags):
         """Give the arrays their new shapes; the box, which says what is read, stays."""
         form = find_format(str(self.properties.data_format))
         for level in self.levels:
-            end = [b for axis, b in zip(level.array.spec.axes, level.array.spec.shape, strict=True) if axis in "xyz"]
-            form.open(level.array.location, end).resize(level.array.spec.shape)
+            form.open(level.array.location, level.array.spec.end).resize(level.array.spec.shape)
 
     def _with_level(self, old: bytes | None, number: int, low: float | None, high: float | None) -> bytes:
         document = self._present(old)
@@ -129,8 +152,10 @@ class GrowingLayer(MoreMags):
 def _erase(level: Level, index: Index, start: int, stop: int) -> None:
     """Make voxels of a unit zero: those of the layer's width and height, from one plane to another; no memory is taken."""
     array, whole = level.array, level.domain or level.box
-    box = Box((*whole.start[:-1], start), (*whole.stop[:-1], stop)).intersect(array.spec.grid.unit_box(index))
-    box = box.intersect(array.spec.grid.box)
+    z = array.spec.axes.index("z")
+    first, last = list(whole.start), list(whole.stop)
+    first[z], last[z] = start, stop
+    box = Box(tuple(first), tuple(last)).intersect(array.spec.grid.unit_box(index)).intersect(array.spec.grid.box)
     if box.size:
         array.write(box, np.broadcast_to(np.zeros((), array.spec.dtype), box.shape))
 
@@ -206,30 +231,30 @@ def _plan(journal: Journal, images: FromImages, sampling: Sampling, running: Run
     target, stack = journal.target, images.stack
     properties = read_properties(target)
     layer = properties.layer(journal.key)
-    mags = sorted((Mag(mag.mag) for mag in layer.mags), key=lambda mag: mag.sort_key) or [Mag(layer.mag((1, 1, 1)).mag)]
+    mags = [Mag(mag.mag) for mag in layer.finest_first] or [Mag(layer.mag((1, 1, 1)).mag)]
     under_way = None if journal.instead_of else _under_way(journal)
     layer, grown, changed = _growth(layer, stack.shape[0], mags[0], under_way and under_way[0])
     arrays = [_own_array(target, properties, layer, mag) for mag in mags]
-    _check_fit(layer, images, arrays[0].spec.dtype, mags[0])
-    levels = under(_levels(grown, arrays, mags, sampling.kernel(layer.category)), mags, changed)
+    _check_fit(layer, images, mags[0])
+    _check_chain(layer, mags)
+    larger = {mag: _enlarged(array, grown, mag) for mag, array in zip(mags, arrays, strict=True)}
+    levels = build_levels(grown, larger, sampling.kernel(layer.category), replaces=mags)
+    levels = under([replace(levels[0], keeps=True), *levels[1:]], mags, changed)
     start = layer_ends(layer, mags[0].to_tuple())
     images = replace(images, origin=(start["x"][0], start["y"][0], start["z"][1]))
     room = replace(room_for(images, levels[0], running), fused=False)
-    stages, last = build_stages(Behind(arrays[0], images), levels, room, journal, journal.layout())
-    written = tuple(level for s in stages if isinstance(s.operation, WriteTiles) for level in s.operation.levels)
+    own, axes = ("t", *"cxyz") if "t" in arrays[0].spec.axes else "cxyz", arrays[0].spec.axes
+    itemsize = max(arrays[0].spec.itemsize, np.dtype(stack.dtype).itemsize)
+    behind = Behind(arrays[0], in_order(images, own, axes), images.origin[2], itemsize)
+    built = build_stages(behind, levels, room, journal, journal.layout())
     triples = tuple(mag.to_tuple() for mag in mags)
-    setup = GrowingLayer(journal, properties.voxel_size, dumped(layer), written, triples, frozenset(triples), dumped(grown))
-    return Plan(
+    return assemble(
+        GrowingLayer(journal, properties.voxel_size, dumped(layer), (), triples, frozenset(triples), dumped(grown)),
+        built,
+        running,
         name=f"append {source_name(stack)} to {target.name}/{journal.key}",
-        journal=journal,
         settings=_settings(layer, images, levels) | {"to_z": grown.bounding_box.bottom_right[2]},
-        identity=stack_identity(stack),
-        stages=tuple(stages),
-        milestones=tuple(CommitLevel(setup, number, stage) for number, stage in enumerate(last)),
-        setup=setup,
-        workers=running.threads,
-        layout=chosen_tiles(stages),
-        command=running.command,
+        identity=Inputs.of_stack(stack),
         notes=stack.notes,
     )
 
@@ -254,35 +279,28 @@ def _growth(
 
 
 def _own_array(target: Location, properties: Properties, layer: LayerProperties, mag: Mag) -> ArrayHandle:
-    """Return the array of a magnification, after checking that its units may be written, and hold nothing but this layer."""
-    opened = open_mag_array(target, properties, layer, mag.to_tuple())
-    array, axes = opened.handle, opened.handle.spec.axes
-    if not resolved(array.location).startswith(f"{resolved(target)}/"):
-        raise ReadOnlyError(
-            f"Mag {mag} of layer '{layer.name}' lies outside the dataset, at {array.location}, so nothing is added to it from "
-            "here. Append to the dataset that it belongs to."
-        )
-    if axes not in (tuple("cxyz"), tuple("tcxyz")):
+    """Return the array of a magnification, after checking that its units may be written, and are added to along z alone."""
+    array, found = open_to_replace(target, properties, layer, mag), layer.mag(mag.to_tuple())
+    axes, ends = array.spec.axes, layer_ends(layer, found.mag, found.channel_index)
+    if not set(axes) <= set("tcxyz"):
         raise InputError(
-            f"Mag {mag} of layer '{layer.name}' has the axes {', '.join(axes)}; sections are added to c, x, y, z and to "
-            "t, c, x, y, z. Convert all sections into a new layer."
+            f"Mag {mag} of layer '{layer.name}' has the axes {', '.join(axes)}; sections are added where there are none but "
+            "t, c, x, y and z. Convert all sections into a new layer."
         )
-    c = axes.index("c")
-    shown, stored = opened.box.shape[c], array.spec.shape[c]
-    if shown != stored or any(opened.box.start[: c + 1]):
+    if any(ends[axis][0] for axis in axes if axis not in "xyz"):
         raise InputError(
-            f"Mag {mag} of layer '{layer.name}' shows {shown} of the {stored} channels of its array, or not its first time "
-            "points. Convert all sections into a new layer."
+            f"Mag {mag} of layer '{layer.name}' shows its array from another channel or time point on than the first. Convert "
+            "all sections into a new layer."
         )
-    return open_to_replace(target, properties, layer, mag)
+    return array
 
 
-def _check_fit(layer: LayerProperties, images: FromImages, dtype: str, mag: Mag) -> None:
+def _check_fit(layer: LayerProperties, images: FromImages, mag: Mag) -> None:
     ends = layer_ends(layer, mag.to_tuple())
     stack, values = images.stack, images.values
     wanted = {
         "width and height": tuple(ends[axis][1] - ends[axis][0] for axis in "xy"),
-        "dtype": dtype,
+        "dtype": layer.dtype,
         "channels": layer.num_channels,
         "time points": ends.get("t", (0, 1))[1] - ends.get("t", (0, 1))[0],
     }
@@ -300,22 +318,18 @@ def _check_fit(layer: LayerProperties, images: FromImages, dtype: str, mag: Mag)
             )
 
 
-def _levels(layer: LayerProperties, arrays: list[ArrayHandle], mags: list[Mag], kernel: str) -> list[Level]:
-    """Return the magnifications of a layer that has grown, with arrays of the shape that they will have."""
-    levels = []
-    for array, mag, finer in zip(arrays, mags, [mags[0], *mags], strict=False):
-        spec, ends = array.spec, layer_ends(layer, mag.to_tuple())
+def _enlarged(array: ArrayHandle, layer: LayerProperties, mag: Mag) -> ArrayHandle:
+    """Return an array with the shape that it gets when its layer has grown, along no axis smaller than it was."""
+    spec, ends = array.spec, {axis: end for axis, (_, end) in layer_ends(layer, mag.to_tuple()).items()}
+    shape = tuple(map(max, spec.shape, stored_shape(str(layer.data_format), spec, ends)))
+    larger: ArrayHandle = replace(array, spec=replace(spec, shape=shape))  # type: ignore[type-var]
+    return larger
+
+
+def _check_chain(layer: LayerProperties, mags: list[Mag]) -> None:
+    for finer, mag in pairwise(mags):
         if any(m % f for m, f in zip(mag.to_tuple(), finer.to_tuple(), strict=True)):
             raise InputError(f"Mag {mag} of layer '{layer.name}' can not be made of mag {finer}. Delete one of them first.")
-        pairs = [ends.get(axis, (0, n)) for axis, n in zip(spec.axes, spec.shape, strict=True)]
-        shape = tuple(max(n, -(-b // u) * u) for n, u, (_, b) in zip(spec.shape, spec.unit, pairs, strict=True))
-        larger: ArrayHandle = replace(array, spec=replace(spec, shape=shape))  # type: ignore[type-var]
-        factors = dict(zip("xyz", (m // f for m, f in zip(mag.to_tuple(), finer.to_tuple(), strict=True)), strict=True))
-        box = Box(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
-        factor = tuple(factors.get(axis, 1) for axis in spec.axes)
-        levels.append(Level(f"{layer.name}/{mag.to_layer_name()}", larger, box, factor, kernel, replaces=True))
-    levels[0] = replace(levels[0], keeps=True)
-    return with_kernels(levels, kernel, [0, *(level.box.size for level in levels[:-1])])
 
 
 def _settings(layer: LayerProperties, images: FromImages, levels: list[Level]) -> dict[str, Any]:

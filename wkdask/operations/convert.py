@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,17 +13,20 @@ from wkdask._version import __version__
 from wkdask.errors import InputError
 from wkdask.formats import find_format
 from wkdask.geometry import Mag
-from wkdask.images import ImageStack
+from wkdask.images import Stack, Volume
 from wkdask.metadata import LayerProperties, VoxelSize, validate_layer_name
+from wkdask.operations.assembly import assemble
 from wkdask.operations.choices import Running, Sampling, Storage, codec_settings
+from wkdask.operations.inputs import Inputs
 from wkdask.operations.level import Level
 from wkdask.operations.mag_list import calculate_mags_to_downsample, default_coarsest_mag, sampling_mode_for
-from wkdask.operations.pyramid import TILE_BYTES, Room, build_levels, build_stages, chosen_tiles
+from wkdask.operations.permuted import in_order
+from wkdask.operations.pyramid import TILE_BYTES, Room, build_levels, build_stages, new_arrays
 from wkdask.operations.source import FromImages, Orientation
 from wkdask.operations.spool import spooled, with_drop, worth_spooling
-from wkdask.operations.target import CommitLevel, NewLayer, dumped
-from wkdask.operations.tiles import WriteTiles
+from wkdask.operations.target import NewLayer, dumped
 from wkdask.operations.values import ValueMap
+from wkdask.operations.volume_source import FromVolume, source_of
 from wkdask.plan import Journal, Plan, Stage
 from wkdask.storage import Location
 
@@ -54,6 +56,8 @@ class Into:
         What becomes of their values; None: they stay.
     color
         Red, green, blue in which the layer is shown.
+    window
+        The values that are shown dark and light.
     """
 
     layer: str | None = None
@@ -64,10 +68,11 @@ class Into:
     mag: Mag = Mag(1)
     values: ValueMap | None = None
     color: tuple[int, int, int] | None = None
+    window: tuple[float, float] | None = None
 
 
 def plan_convert(
-    stack: ImageStack,
+    stack: Stack,
     target: str | os.PathLike[str] | Location,
     voxel_size: VoxelSize,
     *,
@@ -81,7 +86,7 @@ def plan_convert(
     Parameters
     ----------
     stack
-        The images, from `wkdask.images.find_images`.
+        The images, or the volume, from `wkdask.images.find_images`.
     target
         The dataset; made where it does not exist.
     voxel_size
@@ -106,44 +111,40 @@ def plan_convert(
     layer = _layer(stack, name, into, storage)
     mags = _mags(layer, into.mag, voxel_size, sampling)
     kernel = sampling.kernel(layer.category)
-    levels = build_levels(layer, place / name, mags, None, storage, kernel)
+    levels = build_levels(layer, new_arrays(layer, place / name, mags, storage, into.mag), kernel)
     origin = (into.topleft[0] // into.mag.x, into.topleft[1] // into.mag.y, into.topleft[2] // into.mag.z)
-    source, room, before = _read_well(FromImages(stack, into.orientation, origin, into.values), levels[0], running, journal)
-    stages, last = build_stages(source, levels, room, journal, journal.layout(), before)
+    source, room, before = _read_well(source_of(stack, into.orientation, origin, into.values), levels[0], running, journal)
+    seen = in_order(source, ("t", *"cxyz") if stack.times > 1 else "cxyz", layer.axes())
+    stages, last = build_stages(seen, levels, room, journal, journal.layout(), before)
     stages = with_drop(stages) if before else stages
-    written = [level for s in stages if isinstance(s.operation, WriteTiles) for level in s.operation.levels]
     triples = tuple(mag.to_tuple() for mag in mags)
-    setup = NewLayer(journal, voxel_size, dumped(layer), tuple(written), triples, into.dataset or place.name)
-    return Plan(
+    return assemble(
+        NewLayer(journal, voxel_size, dumped(layer), (), triples, into.dataset or place.name),
+        (stages, last),
+        running,
         name=f"convert {source_name(stack)} to {place.name}/{name}",
-        journal=journal,
         settings=_settings(stack, layer, voxel_size, into, levels),
-        identity=stack_identity(stack),
-        stages=tuple(stages),
-        milestones=tuple(CommitLevel(setup, number, stage) for number, stage in enumerate(last)),
-        setup=setup,
-        workers=running.threads,
-        layout=chosen_tiles(stages),
-        command=running.command,
+        identity=Inputs.of_stack(stack),
         notes=stack.notes,
     )
 
 
-def source_name(stack: ImageStack) -> str:
+def source_name(stack: Stack) -> str:
     """Return what people call a stack: its file, or its folder."""
-    return stack.files[0] if len(stack.files) == 1 else Path(stack.folder).name
+    return stack.label
 
 
-def _layer_name(stack: ImageStack) -> str:
+def _layer_name(stack: Stack) -> str:
     """Return a layer name made of the file's or folder's name, without what layer names must not have."""
-    stem = Path(stack.files[0]).stem if len(stack.files) == 1 else Path(stack.folder).resolve().name
+    stem = stack.label
+    if not isinstance(stack, Volume) and len(stack.files) == 1:
+        stem = Path(stem).stem
     kept = "".join(c for c in stem if c.isascii() and (c.isalnum() or c in "_$@-.")).lstrip(".")
     return kept or "color"
 
 
-def _layer(stack: ImageStack, name: str, into: Into, storage: Storage) -> LayerProperties:
+def _layer(stack: Stack, name: str, into: Into, storage: Storage) -> LayerProperties:
     """Return the layer that a stack becomes, without magnifications."""
-    find_format(storage.data_format)
     category, dtype = into.category, into.values.target if into.values else stack.dtype
     if category not in ("color", "segmentation"):
         raise InputError(f"There is no category {category!r}. Use color or segmentation.")
@@ -154,10 +155,10 @@ def _layer(stack: ImageStack, name: str, into: Into, storage: Storage) -> LayerP
         )
     if category == "segmentation" and stack.channels > 1:
         raise InputError(f"The images have {stack.channels} channels; a segmentation has one. Use the category color.")
-    if stack.times > 1 and storage.data_format == "wkw":
+    if stack.times > 1 and not find_format(storage.data_format).further_axes:
         raise InputError(
-            f"The images have {stack.times} time points, which WKW can not store. Use the format zarr3, or choose one time "
-            "point (timepoint, or --timepoint)."
+            f"The images have {stack.times} time points, which the format {storage.data_format} can not store. Use the format "
+            "zarr3, or choose one time point (timepoint, or --timepoint)."
         )
     mag = into.mag.to_tuple()
     if any(t % m or t < 0 for t, m in zip(into.topleft, mag, strict=True)):
@@ -165,7 +166,10 @@ def _layer(stack: ImageStack, name: str, into: Into, storage: Storage) -> LayerP
     size = tuple(n * m for n, m in zip(into.orientation.extent(stack.shape), mag, strict=True))
     times = [("t", (0, stack.times), 0)] if stack.times > 1 else []
     layer = LayerProperties.new(name, category, dtype, stack.channels, storage.data_format, (into.topleft, size), times)
-    return layer.with_view_configuration(color=into.color) if into.color else layer
+    if storage.axis_order != "cxyz":
+        layer = layer.with_axis_order((*(axis for axis, *_ in times), *storage.axis_order))
+    layer = layer.with_view_configuration(color=into.color) if into.color else layer
+    return layer.with_view_configuration(intensity_range=into.window) if into.window else layer
 
 
 def _mags(layer: LayerProperties, first: Mag, voxel_size: VoxelSize, sampling: Sampling) -> list[Mag]:
@@ -187,7 +191,11 @@ def _read_well(
     room = room_for(source, first, running)
     down = first.array.spec.axes.index("x" if source.orientation.swap_xy else "y")
     share = running.tile_bytes * 5 // 2
-    if source.stack.rows_alone or not worth_spooling(source.stack, room.least[down], share, journal):
+    if (
+        isinstance(source, FromVolume)
+        or source.stack.rows_alone
+        or not worth_spooling(source.stack, room.least[down], share, journal)
+    ):
         return source, room, ()
     from_spool, stage = spooled(source, journal, share)
     return from_spool, room_for(from_spool, first, running), (stage,)
@@ -203,6 +211,10 @@ def room_for(source: FromImages, first: Level, running: Running) -> Room:
             f"The batch size {running.batch_size} is no multiple of the chunk's {chunk['z']} slices. "
             f"Give one, such as {2 * chunk['z']}."
         )
+    if isinstance(source, FromVolume):
+        most = running.tile_bytes // 2  # a box is there twice while its axes are put in order
+        least = dict(zip("xyz", source.least_tile((chunk["x"], chunk["y"], depth), most), strict=True))
+        return Room(running.threads, min(TILE_BYTES, most), tuple(least.get(axis, chunk[axis]) for axis in spec.axes))
     z, height, width = stack.shape
     across, down = ("y", "x") if source.orientation.swap_xy else ("x", "y")  # image columns, image rows
     most = max(1 << 20, running.tile_bytes - stack.decoded_bytes)
@@ -220,9 +232,7 @@ def room_for(source: FromImages, first: Level, running: Running) -> Room:
     return Room(running.threads, tile_bytes, tuple(least[axis] for axis in spec.axes))
 
 
-def _settings(
-    stack: ImageStack, layer: LayerProperties, voxel_size: VoxelSize, into: Into, levels: list[Level]
-) -> dict[str, Any]:
+def _settings(stack: Stack, layer: LayerProperties, voxel_size: VoxelSize, into: Into, levels: list[Level]) -> dict[str, Any]:
     """Return all that decides the bytes that are written."""
     return {
         "layer": layer.to_dict(),
@@ -239,7 +249,7 @@ def _settings(
     }
 
 
-def stack_settings(stack: ImageStack) -> dict[str, Any]:
+def stack_settings(stack: Stack) -> dict[str, Any]:
     """Return what a stack shows of its files, and where gaps lie: what names, sizes and times do not tell."""
     part = stack.part
     return {
@@ -248,11 +258,3 @@ def stack_settings(stack: ImageStack) -> dict[str, Any]:
         "times": [part.first_time, part.first_time + part.times],
         "slices": stack.order_digest,
     }
-
-
-def stack_identity(stack: ImageStack) -> str:
-    """Return a digest of the names, sizes and times of the images."""
-    digest = hashlib.sha256()
-    for row in stack.identity():
-        digest.update(repr(row).encode())
-    return digest.hexdigest()

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from wkdask import kernels
 from wkdask._version import __version__
 from wkdask.arrays import MagArray
 from wkdask.arrays.opening import open_mag_array, read_properties
 from wkdask.errors import InputError, MagExistsError, PlanRefusedError
-from wkdask.formats import ArrayHandle
 from wkdask.geometry import BoundingBox, Mag
-from wkdask.geometry.grid import Box, Index
+from wkdask.geometry.grid import Box
 from wkdask.metadata import LayerProperties, Properties, mag_name
+from wkdask.operations.assembly import assemble
 from wkdask.operations.choices import Running, Sampling, Storage, codec_settings
 from wkdask.operations.existing import UnfinishedMags, open_to_replace, require_chosen, require_dtype
+from wkdask.operations.inputs import Inputs
 from wkdask.operations.level import Level
 from wkdask.operations.mag_list import calculate_mags_to_downsample, default_coarsest_mag, sampling_mode_for
+from wkdask.operations.mirroring import mirrored_range, with_halo
 from wkdask.operations.probe import diagonal, with_probed_codec
-from wkdask.operations.pyramid import TILE_BYTES, Reduced, Room, build_levels, build_stages, chosen_tiles, mirrored_range
-from wkdask.operations.target import CommitLevel, MoreMags, dumped
-from wkdask.operations.tiles import WriteTiles
+from wkdask.operations.pyramid import (
+    TILE_BYTES,
+    Reduced,
+    Room,
+    build_levels,
+    build_stages,
+    new_arrays,
+)
+from wkdask.operations.target import MoreMags, dumped
 from wkdask.plan import Journal, Plan
 from wkdask.plan.execute import lease
 from wkdask.storage import Location
@@ -145,49 +153,24 @@ def _plan(journal: Journal, coarser: Coarser, storage: Storage | None, sampling:
     arrays = {mag: open_to_replace(target, properties, layer, mag) for mag in anew}
     for mag, array in arrays.items():
         require_chosen(array, f"{layer_name}/{mag.to_layer_name()}", storage, coarser.chosen)
-    levels = _levels(source, layer, mags, arrays, storage, sampling, target / layer_name)
+    if new := [mag for mag in mags if mag not in there]:
+        storage = with_probed_codec(storage, layer.category, partial(_chunks, source, storage.chunk_shape))
+        arrays |= new_arrays(layer, target / layer_name, new, storage)
+    arrays = {mag: arrays[mag] for mag in mags}
+    levels = build_levels(layer, arrays, sampling.kernel(layer.category), finer=start, replaces=anew)
     if coarser.within is not None:
         levels = under(levels, mags, coarser.within)
     room = Room(running.threads, min(TILE_BYTES, running.tile_bytes), fused=coarser.within is None)
-    stages, last = build_stages(_reduced(source, levels), levels, room, journal, journal.layout()) if levels else ([], [])
-    written = tuple(level for s in stages if isinstance(s.operation, WriteTiles) for level in s.operation.levels)
-    triples = tuple(mag.to_tuple() for mag in mags)
-    again = frozenset(mag.to_tuple() for mag in anew)
-    setup = MoreMags(journal, properties.voxel_size, dumped(layer), written, triples, again)
-    return Plan(
+    built = build_stages(_reduced(source, levels), levels, room, journal, journal.layout()) if levels else ([], [])
+    triples, again = (tuple(mag.to_tuple() for mag in some) for some in (mags, anew))
+    return assemble(
+        MoreMags(journal, properties.voxel_size, dumped(layer), (), triples, frozenset(again)),
+        built,
+        running,
         name=f"downsample {target.name}/{layer_name} from mag {start}",
-        journal=journal,
-        settings=_settings(layer, start, levels, coarser) | {"anew": [mag_name(mag.to_tuple()) for mag in anew]},
+        settings=_settings(layer, start, levels, coarser) | {"anew": [mag_name(mag) for mag in again]},
         identity=_identity(source, levels, coarser),
-        stages=tuple(stages),
-        milestones=tuple(CommitLevel(setup, number, stage) for number, stage in enumerate(last)),
-        setup=setup,
-        workers=running.threads,
-        layout=chosen_tiles(stages),
-        command=running.command,
     )
-
-
-def _levels(
-    source: MagArray,
-    layer: LayerProperties,
-    mags: list[Mag],
-    arrays: Mapping[Mag, ArrayHandle],
-    storage: Storage,
-    sampling: Sampling,
-    place: Location,
-) -> list[Level]:
-    """Return the mags that are made of a source, each of the one before, in the arrays that they have, or in new ones."""
-    if len(arrays) == len(mags):
-        storage = Storage(data_format=storage.data_format)  # as none is used
-    else:
-        storage = with_probed_codec(storage, layer.category, partial(_chunks, source, storage.chunk))
-    kernel = replace(sampling, interpolation=str(sampling.interpolation).lower()).kernel(layer.category)
-    levels = build_levels(layer, place, mags, Mag(source.mag), storage, kernel)
-    return [
-        replace(level, array=arrays.get(mag, level.array), replaces=mag in arrays)
-        for level, mag in zip(levels, mags, strict=True)
-    ]
 
 
 def _chunks(source: MagArray, chunk: tuple[int, int, int]) -> Iterator[np.ndarray[Any, Any]]:
@@ -214,7 +197,7 @@ def _start(layer: LayerProperties, coarser: Coarser, under_way: frozenset[Mag], 
     """Return the mag to start from: as asked for, that of the superseded run, or the coarsest that no unfinished run makes."""
     if coarser.from_mag is not None:
         return Mag(layer.mag(coarser.from_mag.to_tuple()).mag)
-    there = sorted((Mag(mag.mag) for mag in layer.mags), key=lambda mag: mag.sort_key)
+    there = [Mag(mag.mag) for mag in layer.finest_first]
     if before in there:
         return before
     usable = [mag for mag in there if mag not in under_way]
@@ -258,6 +241,8 @@ def under(levels: list[Level], mags: list[Mag], box: BoundingBox) -> list[Level]
     met = _in_voxels(box, levels[0], mags[0])
     for level in levels:
         met = met.coarsened(level.factor) if cut else met
+        halo = kernels.halo(level.mode, level.factor)
+        met = with_halo(met, [-(-h // f) for h, f in zip(halo, level.factor, strict=True)])  # those that see it beside them
         met = _mirrored(met.intersect(level.box), level)
         units = met.coarsened(level.array.spec.unit).refined(level.array.spec.unit)
         cut.append(replace(level, box=units.intersect(level.box), domain=level.box))
@@ -303,32 +288,17 @@ def _settings(layer: LayerProperties, start: Mag, levels: list[Level], coarser: 
     }
 
 
-def _identity(source: MagArray, levels: list[Level], coarser: Coarser) -> str:
-    """Return a digest of what is read of the source, which is little where only a box is made anew."""
+def _identity(source: MagArray, levels: list[Level], coarser: Coarser) -> str | Inputs:
+    """Return what is read of the source, which is little where only a box is made anew."""
     if not levels:
         return ""
     if coarser.within is None:
-        return array_identity(source.handle)
+        return Inputs.of_array(source.handle)
     channel = tuple(a if axis == "c" else 0 for axis, a in zip(source.axes, source.box.start, strict=True))
-    fine = mirrored_range(levels[0].box.refined(levels[0].factor).shifted(channel), source.box)
-    return array_identity(source.handle, fine.intersect(source.handle.spec.grid.box))
-
-
-def array_identity(array: ArrayHandle, box: Box | None = None) -> str:
-    """Return a digest of the units of an array, or of those that a box meets, to notice a change of the input.
-
-    It is made of their sizes and times, so that each unit is looked at once and none is read.
-    """
-    digest = hashlib.sha256()
-    for index in sorted(array.written_units()) if box is None else _units(array, box):
-        stat = array.unit_location(index).stat()
-        digest.update(repr((index, stat and (stat.size, stat.mtime_ns))).encode())
-    return digest.hexdigest()
-
-
-def _units(array: ArrayHandle, box: Box) -> Iterator[Index]:
-    units = array.spec.grid.units(box)
-    return (units.cell(number) for number in units.covering(box))
+    first = levels[0]
+    seen = with_halo(first.box.refined(first.factor), kernels.halo(first.mode, first.factor))
+    fine = mirrored_range(seen.shifted(channel), source.box)
+    return Inputs.of_array(source.handle, fine.intersect(source.handle.spec.grid.box))
 
 
 def set_up(plan: Plan) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from wkdask.errors import InputError
 from wkdask.geometry import Mag
 from wkdask.geometry.grid import Box
-from wkdask.images import FoundLayer, ImageStack
+from wkdask.images import FoundLayer, Stack, Volume
 from wkdask.metadata import FILE_NAME, LengthUnit, Properties, VoxelSize
 from wkdask.operations.choices import Running, Sampling, Storage
 from wkdask.operations.convert import Into, plan_convert
@@ -42,11 +42,13 @@ class Treatment:
     Parameters
     ----------
     category
-        ``color`` or ``segmentation``; None: as names and voxels suggest.
+        ``color`` or ``segmentation``; None: as metadata, names and voxels suggest.
+    assumed
+        The category of layers whose metadata say nothing of it, where `category` is None; None: as names and voxels suggest.
     dataset
         Name of a new dataset; default: that of its folder.
     orientation, topleft, mag
-        How and where images lie; see `Into`.
+        How and where images lie; see `Into`. ``topleft`` None: where the images' metadata say, else at 0.
     dtype
         Of the layers; default: that of the images.
     rescale, invert
@@ -58,12 +60,13 @@ class Treatment:
     category: str | None = None
     dataset: str | None = None
     orientation: Orientation = Orientation()
-    topleft: tuple[int, int, int] = (0, 0, 0)
+    topleft: tuple[int, int, int] | None = None
     mag: Mag = Mag(1)
     dtype: str | None = None
     rescale: Rescale | None = None
     invert: bool = False
     fresh: bool = False
+    assumed: str | None = None
 
 
 def plan_imports(
@@ -105,18 +108,41 @@ def plan_imports(
     storage.shapes(layers[0].stack.shape[::-1], first=True)  # refused before anything is read
     plans = []
     for layer in layers:
-        category = treatment.category or _category(layer)
+        category = treatment.category or layer.declared or treatment.assumed or _category(layer)
+        topleft, said = _place(layer, treatment)
         into = Into(
-            layer.name, category, treatment.dataset, treatment.orientation, treatment.topleft, treatment.mag, color=layer.color
+            layer.name,
+            category,
+            treatment.dataset,
+            treatment.orientation,
+            topleft,
+            treatment.mag,
+            None,
+            layer.color,
+            layer.window,
         )
         stack = layer.stack
         if treatment.dtype or treatment.rescale or treatment.invert:
             sample = _sampler(stack)
-            into = replace(into, values=plan_values(stack.dtype, treatment.dtype, treatment.rescale, treatment.invert, sample))
-        chosen = with_probed_codec(storage, category, partial(_chunks, stack, storage.chunk))
+            values = plan_values(stack.dtype, treatment.dtype, treatment.rescale, treatment.invert, sample)
+            into = replace(into, values=values, window=None)
+        chosen = with_probed_codec(storage, category, partial(_chunks, stack, storage.chunk_shape))
         plan = plan_convert(stack, target, size, into=into, storage=chosen, sampling=sampling, running=running)
-        plans.append(replace(plan, notes=(*plan.notes, *note)))
+        plans.append(replace(plan, notes=(*plan.notes, *said, *note)))
     return plans if len(plans) == 1 else [plan for plan in plans if not _is_done(plan)] or plans
+
+
+def _place(layer: FoundLayer, treatment: Treatment) -> tuple[tuple[int, int, int], tuple[str, ...]]:
+    """Return where a layer begins, in mag-1 voxels, and what to say about where that comes from."""
+    if treatment.topleft is not None:
+        return treatment.topleft, ()
+    if layer.offset is None or not any(layer.offset):
+        return (0, 0, 0), ()
+    x, y, z = layer.offset
+    if treatment.orientation.swap_xy:
+        x, y = y, x
+    begin = (x * treatment.mag.x, y * treatment.mag.y, z * treatment.mag.z)
+    return begin, (f"layer '{layer.name}' begins at {begin}, as the metadata say; --topleft (topleft) puts it elsewhere",)
 
 
 def run_plans(plans: Sequence[Plan], **options: Any) -> list[Report]:
@@ -170,11 +196,13 @@ def _category(layer: FoundLayer) -> str:
     return guess_category(read, stack.shape, stack.dtype)
 
 
-def _sampler(stack: ImageStack) -> Callable[[], Iterable[Array]]:
+def _sampler(stack: Stack) -> Callable[[], Iterable[Array]]:
+    if isinstance(stack, Volume):
+        return stack.samples
     return lambda: sample_planes(partial(_plane, stack), stack.shape[0])
 
 
-def _plane(stack: ImageStack, z: int) -> Array:
+def _plane(stack: Stack, z: int) -> Array:
     """Return a plane; of one that is large, every n-th voxel, as it is read in bands."""
     _, height, width = stack.shape
     rows = -(-max(1, SAMPLE_VOXELS // (width * stack.channels)) // stack.row_step) * stack.row_step
@@ -185,7 +213,7 @@ def _plane(stack: ImageStack, z: int) -> Array:
     return np.concatenate([band.reshape(-1)[::step] for band in bands])
 
 
-def _chunks(stack: ImageStack, chunk: tuple[int, int, int]) -> Iterator[Array]:
+def _chunks(stack: Stack, chunk: tuple[int, int, int]) -> Iterator[Array]:
     """Yield some chunks along the diagonal of a stack."""
     for box in diagonal(Box((0, 0, 0), stack.shape), [min(n, PROBED_EDGE) for n in chunk[::-1]]):
         z, y, x = zip(box.start, box.stop, strict=True)

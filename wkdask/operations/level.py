@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from wkdask.errors import DamagedError
 from wkdask.formats import ArrayHandle
 from wkdask.formats.shard import read_part
-from wkdask.geometry.grid import Box, Index, Tiling
+from wkdask.geometry.grid import Box, Grid, Index, Tiling
 from wkdask.plan import FileRecord, Journal
 from wkdask.storage import Location
 
@@ -66,7 +67,7 @@ class Level:
     @property
     def units(self) -> Tiling:
         """The units that the box meets."""
-        return self.array.spec.grid.units(self.box)
+        return _units(self.array.spec.grid, self.box)
 
     def region(self, tile: Box) -> Box:
         """Return the voxels of this level that a tile of the stage's first level makes."""
@@ -114,7 +115,7 @@ class Level:
         stat = place.stat()
         if stat is None or not record.size:
             return stat is None and not record.size
-        if stat.size != record.size or (stat.mtime_ns and stat.mtime_ns != record.mtime_ns):
+        if stat.size != record.size or (stat.stamp and stat.stamp != record.stamp):
             return False
         try:
             if record.path.endswith(".part"):
@@ -125,6 +126,12 @@ class Level:
         except DamagedError:
             return False
         return found is not None and found.digest == record.digest
+
+
+@lru_cache(256)
+def _units(grid: Grid, box: Box) -> Tiling:
+    """Return the units that a box meets; remembered, as each batch asks for them."""
+    return grid.units(box)
 
 
 def path_below(folder: Location, place: Location) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 
 from wkdask.errors import InputError
+from wkdask.geometry import Vec3Float, Vec3FloatLike, Vec3Int, Vec3IntLike
 from wkdask.geometry.mag import Mag, MagLike
-from wkdask.geometry.vec import Vec3Float, Vec3FloatLike, Vec3Int, Vec3IntLike
 
 _TOLERANCE = 1e-6
 """Lengths that differ by less, relatively, count as equal: 11.24 and 11.240000001 nm are one voxel size."""
@@ -99,13 +99,13 @@ def calculate_mags_to_downsample(
     sampling_mode
         How the axes shrink.
     aligned
-        Mags of other layers: where one has the next largest component, it is taken, whatever the mode says.
+        Mags of other layers: where one has the next largest component, it is taken, whatever the mode says. Of several such
+        mags it is the one that the mode says, else the first that can be made.
 
     Raises
     ------
     InputError
-        Where `from_mag` exceeds `coarsest_mag` along an axis, aligned mags contradict each other, or one of them can not be
-        made of the mag before.
+        Where `from_mag` exceeds `coarsest_mag` along an axis, or none of the aligned mags can be made of the mag before.
 
     Warns
     -----
@@ -125,21 +125,17 @@ def calculate_mags_to_downsample(
         raise InputError(f"Mag {Mag(cur)} exceeds the coarsest mag {Mag(coarsest)} along an axis. Choose a coarser one.")
     if mode is SamplingModes.CONSTANT_Z:
         coarsest = coarsest.with_z(cur.z)
-    others, out = _by_largest(aligned), list[Mag]()
+    others, out = [Mag(mag) for mag in aligned], list[Mag]()
     while max(cur) < max(coarsest):
-        if 2 * max(cur) in others:
-            new = _checked_multiple(cur, others[2 * max(cur)].to_vec3_int())
-        elif mode is SamplingModes.ANISOTROPIC:
-            new = _anisotropic_step(cur, coarsest, size)
-            if new == cur:
-                warnings.warn(
-                    f"Mag {Mag(coarsest_mag)} can not be reached from mag {Mag(from_mag)} with voxels of {size.to_tuple()}. "
-                    f"The pyramid ends at mag {out[-1] if out else Mag(from_mag)}; choose another coarsest mag or mode.",
-                    stacklevel=2,
-                )
-                break
-        else:
-            new = (cur * 2).pairmin(coarsest).pairmax(cur)
+        step = _anisotropic_step(cur, coarsest, size) if mode is SamplingModes.ANISOTROPIC else (cur * 2).pairmin(coarsest)
+        new = _aligned(cur, step.pairmax(cur), [mag for mag in others if mag.max_dim == 2 * max(cur)])
+        if new == cur:
+            warnings.warn(
+                f"Mag {Mag(coarsest_mag)} can not be reached from mag {Mag(from_mag)} with voxels of {size.to_tuple()}. "
+                f"The pyramid ends at mag {out[-1] if out else Mag(from_mag)}; choose another coarsest mag or mode.",
+                stacklevel=2,
+            )
+            break
         skipped = mode is SamplingModes.ANISOTROPIC and max(new) == max(cur) and not _doubles_all(cur, size)
         cur = new
         if not skipped:
@@ -176,25 +172,17 @@ def calculate_mags_to_upsample(
     return [mag for mag in reversed(forward) if mag < from_mag] + [Mag(finest_mag)]
 
 
-def _by_largest(mags: Iterable[MagLike]) -> dict[int, Mag]:
-    """Return mags by their largest component; each may have one mag only."""
-    found: dict[int, Mag] = {}
-    for mag in map(Mag, mags):
-        if found.setdefault(mag.max_dim, mag) != mag:
-            raise InputError(
-                f"Mags {found[mag.max_dim]} and {mag} have the same largest component, so there is none to align with. "
-                "Delete one of them, or do not align with other layers."
-            )
-    return found
-
-
-def _checked_multiple(cur: Vec3Int, new: Vec3Int) -> Vec3Int:
-    if any(new % cur):
-        raise InputError(
-            f"Mag {Mag(new)} of another layer can not be made of mag {Mag(cur)}, as it is finer along an axis. "
-            "Do not align with other layers, or start from a finer mag."
-        )
-    return new
+def _aligned(cur: Vec3Int, step: Vec3Int, others: Sequence[Mag]) -> Vec3Int:
+    """Return what comes after a mag: the step of the mode, or where other layers have mags of that size, one of theirs."""
+    if not others or Mag(step) in others:
+        return step
+    for other in others:
+        if not any(other.to_vec3_int() % cur):
+            return other.to_vec3_int()
+    raise InputError(
+        f"Mag {others[0]} of another layer can not be made of mag {Mag(cur)}, as it is finer along an axis. "
+        "Do not align with other layers, or start from a finer mag."
+    )
 
 
 def _doubles_all(cur: Vec3Int, voxel_size: Vec3Float) -> bool:

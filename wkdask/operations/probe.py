@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wkdask.errors import InputError
-from wkdask.formats import Codec
+from wkdask.formats import Codec, find_format
 from wkdask.geometry.grid import Box
 from wkdask.operations.choices import Storage
 
@@ -180,8 +180,8 @@ def prefer_lz4(blocks: Iterable[Array]) -> bool:
 
 
 def with_probed_codec(storage: Storage, category: str, chunks: Callable[[], Iterable[Array]]) -> Storage:
-    """Return the storage with LZ4 for segmentations in WKW that LZ4HC hardly makes smaller, where no codec was chosen."""
-    if storage.codec != "usual" or storage.data_format != "wkw" or category != "segmentation":
+    """Return the storage with LZ4 for segmentations that LZ4HC hardly makes smaller, where no codec was chosen."""
+    if storage.codec != "usual" or category != "segmentation" or find_format(storage.data_format).usual_codec.name != "lz4hc":
         return storage
     return replace(storage, codec=Codec("lz4")) if prefer_lz4(chunks()) else storage
 

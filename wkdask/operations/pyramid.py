@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-
-import numpy as np
 
 from wkdask import kernels
 from wkdask.arrays.mag_array import read_filled
@@ -19,6 +17,7 @@ from wkdask.geometry.grid import Box, Index, Tiling
 from wkdask.metadata import LayerProperties, mag_name
 from wkdask.operations.choices import Storage
 from wkdask.operations.level import Level
+from wkdask.operations.mirroring import mirrored_range, read_mirrored, with_halo
 from wkdask.operations.tiles import Array, JoinUnits, Source, WriteTiles
 from wkdask.plan import Journal, Stage
 from wkdask.storage import Location
@@ -37,9 +36,9 @@ class Made:
     tiles: Tiling
     scale: Index
 
-    def covering(self, box: Box) -> Iterator[tuple[int, int]]:
-        """Yield (stage, number) of the tasks that write the units which a box of the array meets."""
-        return ((self.stage, number) for number in self.tiles.covering(box.refined(self.scale)))
+    def runs(self, box: Box) -> Iterator[tuple[int, range]]:
+        """Yield stage and adjacent numbers of the tasks that write the units which a box of the array meets."""
+        return ((self.stage, run) for run in self.tiles.runs(box.refined(self.scale)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +70,33 @@ class Reduced:
     def read(self, box: Box) -> Array:
         """Return a box of the coarser level."""
         at = tuple(self.channel if axis == "c" else 0 for axis in self.array.spec.axes)
-        fine = read_mirrored(partial(read_filled, self.array, keep=False), box.refined(self.factor).shifted(at), self.box)
+        fine = read_mirrored(partial(read_filled, self.array, keep=False), self._seen(box).shifted(at), self.box)
         return kernels.reduce(fine, self.factor, self.mode, axes=self.array.spec.axes, large=self.large)
 
+    def _seen(self, box: Box) -> Box:
+        """Return the finer voxels that a box is made of, for some modes more than its windows."""
+        fine, halo = box.refined(self.factor), kernels.halo(self.mode, self.factor)
+        return with_halo(fine, halo) if any(halo) else fine
+
     def bytes_read(self, box: Box) -> int:
-        """Return the bytes of voxels that are read for a box."""
+        """Return the bytes of voxels in the windows of a box."""
         return box.refined(self.factor).size * self.array.spec.itemsize
 
     def needs(self, box: Box) -> Iterable[tuple[int, int]]:
         """Return the tasks that write what is read."""
-        return self.made.covering(mirrored_range(box.refined(self.factor), self.box)) if self.made else ()
+        return ((stage, number) for stage, run in self.needs_of((box,)) for number in run)
+
+    def needs_of(self, boxes: Iterable[Box]) -> Iterable[tuple[int, range]]:
+        """Return the same for several boxes, as runs of adjacent tasks."""
+        made = self.made
+        return (run for box in boxes for run in made.runs(mirrored_range(self._seen(box), self.box))) if made else ()
 
     def bytes_beside(self, box: Box) -> int:
-        """Return the memory of a second copy of what is read, where the ends are mirrored."""
+        """Return the memory of a halo, and of a second copy of what is read, where the ends are mirrored."""
+        seen = self._seen(box).size * self.array.spec.itemsize
+        halo = seen - self.bytes_read(box)
         odd = any(a % f or b % f for a, b, f in zip(self.box.start, self.box.stop, self.factor, strict=True))
-        return self.bytes_read(box) if odd else 0
+        return halo + (seen if odd or halo else 0)
 
     @property
     def growth(self) -> str:
@@ -95,43 +106,6 @@ class Reduced:
     def describe(self, tile: Index) -> str:  # noqa: ARG002
         """Return what is read."""
         return f"{self.mode} of mag {self.array.location.name}"
-
-
-def mirrored(start: int, stop: int, low: int, high: int) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
-    """Return, for each position, the one inside [low, high) that stands for it when the edges are mirrors.
-
-    The voxel at the edge is its own mirror image, as in numpy's ``symmetric`` padding.
-
-    Examples
-    --------
-    >>> mirrored(-2, 6, 0, 4).tolist()
-    [1, 0, 0, 1, 2, 3, 3, 2]
-    """
-    at = (np.arange(start, stop) - low) % (2 * (high - low))
-    return low + np.minimum(at, 2 * (high - low) - 1 - at)
-
-
-def mirrored_range(box: Box, domain: Box) -> Box:
-    """Return the part of a domain that stands for a box when the domain's edges are mirrors."""
-    ends = []
-    for a, b, low, high in zip(box.start, box.stop, domain.start, domain.stop, strict=True):
-        if low <= a and b <= high:
-            ends.append((a, b))
-        else:
-            at = mirrored(a, b, low, high)
-            ends.append((int(at.min()), int(at.max()) + 1))
-    return Box(tuple(a for a, _ in ends), tuple(b for _, b in ends))
-
-
-def read_mirrored(read: Callable[[Box], Array], box: Box, domain: Box) -> Array:
-    """Read a box whose voxels outside a domain are mirrored; Fortran-ordered."""
-    inside = mirrored_range(box, domain)
-    block = read(inside)
-    for axis, (a, b) in enumerate(zip(box.start, box.stop, strict=True)):
-        at = mirrored(a, b, domain.start[axis], domain.stop[axis]) - inside.start[axis]
-        if len(at) != block.shape[axis] or not np.array_equal(at, np.arange(len(at))):
-            block = np.take(block.transpose(), at, axis=block.ndim - 1 - axis).transpose()
-    return block
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,26 +162,22 @@ def choose_tile(levels: Sequence[Level], source_factor: int, growth: Growth, roo
     over = levels[0].box
     steps = [tuple(map(max, levels[0].array.spec.chunk, room.least or levels[0].array.spec.chunk))]
     for level in levels[1:]:
-        if max(level.factor) > 2 or not room.fused:  # mirroring at the end would reach beyond the tile
-            break
+        if max(level.factor) > 2 or any(kernels.halo(level.mode, level.factor)) or not room.fused:
+            break  # it would see voxels beyond the tile
         steps.append(tuple(math.lcm(o, c * s) for o, c, s in zip(steps[-1], level.array.spec.chunk, level.scale, strict=True)))
     voxel_bytes = levels[0].array.spec.itemsize * source_factor
     best: tuple[float, Chosen] | None = None
     for count, step in enumerate(steps, 1):
         tile = _grown(over, voxel_bytes, step, growth, room)
         fits = math.prod(map(min, tile, over.shape)) * voxel_bytes <= room.tile_bytes
-        if count > 1 and not (fits and len(Tiling(over, tile)) >= min(room.workers * TASKS_PER_WORKER, _most(over, steps[0]))):
+        most = len(Tiling(over, steps[0]))
+        if count > 1 and not (fits and len(Tiling(over, tile)) >= min(room.workers * TASKS_PER_WORKER, most)):
             break
         joined = sum(level.box.size for level in levels[:count] if not level.within(level.scale, tile, over).direct)
         cost = COPY_COST * joined + READ_COST * (levels[count - 1].box.size if count < len(levels) else 0)
         if best is None or cost < best[0]:
             best = cost, (tile, count)
     return best[1] if best else (steps[0], 1)
-
-
-def _most(over: Box, step: Index) -> int:
-    """Return how many tiles there are when they are as small as they may be."""
-    return len(Tiling(over, step))
 
 
 def _grown(box: Box, voxel_bytes: int, step: Index, growth: Growth, room: Room) -> Index:
@@ -286,15 +256,10 @@ def build_stages(
     return stages, last
 
 
-def build_levels(
-    layer: LayerProperties,
-    place: Location,
-    mags: Sequence[Mag],
-    finer: Mag | None,
-    storage: Storage,
-    kernel: str,
-) -> list[Level]:
-    """Return the magnifications that are to be written, in the order of the mags.
+def new_arrays(
+    layer: LayerProperties, place: Location, mags: Sequence[Mag], storage: Storage, images: Mag | None = None
+) -> dict[Mag, ArrayHandle]:
+    """Return the arrays that magnifications of a layer are to have; nothing is written.
 
     Parameters
     ----------
@@ -303,31 +268,58 @@ def build_levels(
     place
         The layer's folder.
     mags
-        Finest first, each a multiple of the one before.
+        The magnifications.
+    storage
+        How voxels lie on disk.
+    images
+        The magnification that images make, if any.
+    """
+    arrays = {}
+    for mag in mags:
+        ends = layer_ends(layer, mag.to_tuple())
+        sizes = {axis: ends[axis][1] for axis in layer.axes()}
+        spec = storage.spec(sizes, layer.dtype, first=mag == images, depth=layer.bounding_box.depth)
+        arrays[mag] = find_format(storage.data_format).at(place / mag_name(mag), spec)
+    return arrays
+
+
+def build_levels(
+    layer: LayerProperties,
+    arrays: Mapping[Mag, ArrayHandle],
+    kernel: str,
+    *,
+    finer: Mag | None = None,
+    replaces: Collection[Mag] = (),
+) -> list[Level]:
+    """Return the magnifications that are to be written, in the order of their arrays.
+
+    Parameters
+    ----------
+    layer
+        Whose box they have.
+    arrays
+        That of each, finest first, each mag a multiple of the one before.
+    kernel
+        How they are reduced.
     finer
         The mag that the first is made of; None where images make it.
-    storage, kernel
-        How voxels lie on disk, and how they are reduced.
+    replaces
+        Those that are there, so that their units are replaced.
     """
     if math.prod(layer.bounding_box.size) >= 1 << 62:
         raise InputError(
             f"Layer '{layer.name}' has a box of {layer.bounding_box.size} voxels, more than can be counted. Correct it."
         )
-    form, levels = find_format(storage.data_format), list[Level]()
-    for mag, before in zip(mags, [finer or mags[0], *mags], strict=False):
-        ends = layer_ends(layer, mag.to_tuple())
-        axes = layer.axes()
-        spec = storage.spec({axis: ends[axis][1] for axis in axes}, layer.dtype, first=finer is None and not levels)
-        factors = dict(zip("xyz", (m // b for m, b in zip(mag.to_tuple(), before.to_tuple(), strict=True)), strict=True))
-        box = Box(tuple(ends[axis][0] for axis in axes), tuple(ends[axis][1] for axis in axes))
-        factor = tuple(factors.get(axis, 1) for axis in axes)
-        levels.append(Level(f"{layer.name}/{mag_name(mag)}", form.at(place / mag_name(mag), spec), box, factor, kernel))
-    return with_kernels(levels, kernel, [level.box.size * math.prod(level.factor) for level in levels])
-
-
-def with_kernels(levels: list[Level], kernel: str, sources: Sequence[int]) -> list[Level]:
-    """Return levels that know whether compiled kernels pay, for so many voxels that each is made of."""
-    work = [(n * level.array.spec.itemsize, math.prod(level.factor)) for n, level in zip(sources, levels, strict=True)]
+    levels, before = list[Level](), finer
+    for mag, array in arrays.items():
+        ends, multiples = layer_ends(layer, mag.to_tuple()), mag // (before or mag)
+        pairs = [ends.get(axis, (0, n)) for axis, n in zip(array.spec.axes, array.spec.shape, strict=True)]
+        box = Box(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
+        factors = dict(zip("xyz", multiples.to_tuple(), strict=True))
+        factor = tuple(factors.get(axis, 1) for axis in array.spec.axes)
+        levels.append(Level(f"{layer.name}/{mag_name(mag)}", array, box, factor, kernel, replaces=mag in replaces))
+        before = mag
+    work = [(level.box.size * math.prod(level.factor) * level.array.spec.itemsize, math.prod(level.factor)) for level in levels]
     large = kernels.worth_compiling(kernel, [one for one in work if one[1] > 1])
     return [replace(level, large=large) for level in levels]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wkdask.geometry.grid import Box, Index
-from wkdask.images import ImageStack
+from wkdask.images import ImageStack, Stack
 from wkdask.operations.tiles import Array
 from wkdask.operations.values import NO_WINDOW, ValueMap, Window, slice_windows
 
@@ -57,6 +57,9 @@ class FromImages:
     orientation: Orientation = Orientation()
     origin: tuple[int, int, int] = (0, 0, 0)
     values: ValueMap | None = None
+
+    is_there = True
+    """No task of a plan writes what is read."""
 
     def read(self, box: Box) -> Array:
         """Return a box of the layer's first level, in stored axes, Fortran-ordered."""
@@ -117,28 +120,39 @@ class FromImages:
         """Return what is read, and how often each page is decoded."""
         pages = self.stack.shape[0] * self.stack.times
         times = self.stack.decodes(tile[-3 if self.orientation.swap_xy else -2])
-        return f"{pages} page{'s' if pages != 1 else ''}, each decoded {'once' if times <= 1 else f'{times:.3g} times'},"
+        return f"{pages} page{'s' if pages != 1 else ''}, each decoded {said_times(times)},"
+
+
+def said_times(times: float) -> str:
+    """Return how often something is done, in words."""
+    return "once" if times <= 1 else f"{times:.3g} times"
 
 
 MOST_WINDOWS = 1 << 16
 _windows: dict[Hashable, Window] = {}
 
 
-def slice_window(stack: ImageStack, t: int, z: int) -> Window:
-    """Return the least and the greatest value of a whole slice, which is read in bands, once in a process."""
+def slice_window(stack: Stack, t: int, z: int) -> Window:
+    """Return the least and the greatest value of a whole slice, which is read in bands, once in a process.
+
+    Slices that are decoded together are looked at together.
+    """
     key = (*stack.stamp(z), t, stack.part)
     if key not in _windows:
-        if len(_windows) >= MOST_WINDOWS:
+        if len(_windows) + stack.depth_step > MOST_WINDOWS:
             _windows.clear()
-        _windows[key] = _read_window(stack, t, z)
+        first = z - z % stack.depth_step
+        last = min(first + stack.depth_step, stack.shape[0])
+        for at, window in zip(range(first, last), _read_windows(stack, t, first, last), strict=True):
+            _windows[*stack.stamp(at), t, stack.part] = window
     return _windows[key]
 
 
-def _read_window(stack: ImageStack, t: int, z: int) -> Window:
+def _read_windows(stack: Stack, t: int, z0: int, z1: int) -> list[Window]:
     _, height, width = stack.shape
-    step = -(-max(1, BAND_VOXELS // width) // stack.row_step) * stack.row_step
-    low, high = NO_WINDOW
+    step = -(-max(1, BAND_VOXELS // (width * (z1 - z0))) // stack.row_step) * stack.row_step
+    found = [NO_WINDOW] * (z1 - z0)
     for y in range(0, height, step):
-        (band,) = slice_windows(stack.read(z, z + 1, y, min(y + step, height), t=t))
-        low, high = min(low, band[0]), max(high, band[1])
-    return low, high
+        bands = slice_windows(stack.read(z0, z1, y, min(y + step, height), t=t))
+        found = [(min(low, a), max(high, b)) for (low, high), (a, b) in zip(found, bands, strict=True)]
+    return found

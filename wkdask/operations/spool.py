@@ -15,7 +15,7 @@ from wkdask.geometry.grid import Box, Index, Tiling
 from wkdask.images import ImageStack
 from wkdask.operations.source import FromImages
 from wkdask.operations.tiles import Array, WriteTiles
-from wkdask.plan import FileRecord, Journal, Receipt, Stage, stop_if_asked
+from wkdask.plan import Cost, FileRecord, Journal, Receipt, Stage, stop_if_asked
 from wkdask.storage import Location
 
 WRITE_AND_READ = 0.5
@@ -75,12 +75,19 @@ class SpooledStack:
 class FromSpool(FromImages):
     """The source of tiles that reads spooled planes."""
 
+    is_there = False
+
     def needs(self, box: Box) -> Iterable[tuple[int, int]]:
         """Return the tasks of the first stage that decode the planes of a box."""
-        z0, z1 = self._in_stack(box)[2]
+        return ((stage, number) for stage, run in self.needs_of((box,)) for number in run)
+
+    def needs_of(self, boxes: Iterable[Box]) -> Iterable[tuple[int, range]]:
+        """Return the same for several boxes, as runs of adjacent tasks."""
         depth = self.stack.shape[0]
-        times = range(box.start[0], box.stop[0]) if len(box.start) == 5 else range(1)
-        return ((0, t * depth + z) for t in times for z in range(z0, z1))
+        for box in boxes:
+            z0, z1 = self._in_stack(box)[2]
+            for t in range(box.start[0], box.stop[0]) if len(box.start) == 5 else range(1):
+                yield 0, range(t * depth + z0, t * depth + z1)
 
     def describe(self, tile: Index) -> str:  # noqa: ARG002
         """Return what is read."""
@@ -145,6 +152,17 @@ class SpoolPages:
         """Bytes of all planes: those of a run of slices go when it is written, but nothing says when that is."""
         return self.stack.bytes
 
+    @property
+    def cost(self) -> Cost:
+        """What all tasks cost."""
+        from wkdask.operations.estimates import cost_of_spool
+
+        return cost_of_spool(self)
+
+    def moved(self, journal: Journal) -> SpoolPages:
+        """Return the same tasks, writing to the spool of another journal."""
+        return SpoolPages(SpooledStack(self.stack, journal.spool), self.rows, journal.scratch)
+
     def dependencies(self, number: int) -> Iterable[tuple[int, int]]:  # noqa: ARG002
         """Return nothing: images are there."""
         return ()
@@ -163,7 +181,7 @@ class SpoolPages:
                 stop_if_asked()
                 out.write(self.stack.read(z, z + 1, y, min(y + self.rows, height), t=t).reshape(-1).view(np.uint8).data)
             stat = out.publish()
-        record = FileRecord.of(spool_path(number), Written(stat.size, stat.mtime_ns, 0, 1))
+        record = FileRecord.of(spool_path(number), Written(stat.size, stat.stamp, 0, 1))
         return Receipt(stage, number, "done", (record,), time.perf_counter() - start, self.plane_bytes)
 
     def retire(self, number: int) -> None:
@@ -172,7 +190,7 @@ class SpoolPages:
     def is_intact(self, record: FileRecord) -> bool:
         """Whether a plane still has the size and time that it was written with."""
         stat = (self.spooled.folder / record.path.rpartition("/")[2]).stat()
-        return stat is not None and (stat.size, stat.mtime_ns) == (record.size, record.mtime_ns)
+        return stat is not None and (stat.size, stat.stamp) == (record.size, record.stamp)
 
     def describe(self) -> str:
         """Return what is done, and why."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from wkdask.errors import (
     PlanRefusedError,
     WkdaskError,
 )
-from wkdask.formats import ArrayHandle, find_format
+from wkdask.formats import FORMATS, ArrayHandle, find_format
 from wkdask.metadata import (
     FILE_NAME,
     LayerProperties,
@@ -28,18 +29,16 @@ from wkdask.metadata import (
     dump_json,
     load_json,
     mag_name,
-    ome_attributes,
 )
-from wkdask.operations.existing import UnfinishedMags, places, resolved
+from wkdask.operations.existing import UnfinishedMags, places, require_own_folder, resolved, with_own_mags
+from wkdask.operations.inputs import Inputs
 from wkdask.operations.level import Level, path_below
-from wkdask.plan import Journal, Receipt, unfinished_jobs
+from wkdask.plan import FileRecord, Journal, Receipt, unfinished_jobs
 from wkdask.storage import WORK_FOLDER, Location, update_document
-
-GROUP = {"zarr_format": 3, "node_type": "group"}
 
 
 @dataclass(frozen=True)
-class LayerTarget:
+class LayerTarget(ABC):
     """What a plan writes: magnifications of one layer; see `wkdask.plan.Setup`.
 
     Parameters
@@ -82,9 +81,9 @@ class LayerTarget:
         """How users give up an unfinished run of the same kind."""
         return "--overwrite-existing, in Python allow_overwrite=True"
 
+    @abstractmethod
     def check(self) -> None:
         """Refuse a target that is not as the plan needs it."""
-        raise NotImplementedError
 
     def clear(self) -> None:
         """Delete the arrays that nothing lists, as they may be of other shapes."""
@@ -93,18 +92,11 @@ class LayerTarget:
 
     def create(self) -> None:
         """Make the groups and the empty arrays; nothing lists them yet."""
-        if self.properties.data_format == "zarr3":
-            for group in (self.journal.target / "zarr.json", self._group):
-                if not group.is_file():
-                    group.write_bytes(json.dumps(GROUP, indent=4).encode(), self.journal.scratch)
         form = find_format(self.properties.data_format)
+        form.write_groups(self.journal.target, self.properties.without_mags(), self.voxel_size)
         for level in self.levels:
             if not form.detect(level.array.location):
                 form.create(level.array.location, level.array.spec)
-
-    @property
-    def _group(self) -> Location:
-        return self.journal.target / self.journal.key / "zarr.json"
 
     def sweep(self, keep: frozenset[str]) -> None:
         """Delete units, parts and unfinished files that no receipt speaks for."""
@@ -129,13 +121,16 @@ class LayerTarget:
             for record in receipt.files:
                 for prefix, name in prefixes.items():
                     if record.path.startswith(prefix):
-                        units[name][record.path.removeprefix(prefix)] = {"bytes": record.size, "digest": f"{record.digest:08x}"}
+                        units[name][record.path.removeprefix(prefix)] = _facts(record)
         made_by = (self.journal.document() or {}).get("fingerprint")
-        for name, found in units.items():
+        for level in self.levels:  # some units of before may have had other names
+            found = {path: said for path, said in units[level.name].items() if level.array.unit_of(path) is not None}
             document = {"version": 1, "plan": made_by, "units": found}
-            self._receipts(name).write_bytes(json.dumps(document, indent=1).encode(), self.journal.scratch)
-        if self.properties.data_format == "zarr3":
-            self._write_ome()
+            self._receipts(level.name).write_bytes(json.dumps(document, indent=1).encode(), self.journal.scratch)
+        properties = Properties.from_json(self.document.read_bytes(), str(self.document))
+        layer = properties.layer(self.journal.key)
+        own = with_own_mags(self.journal.target, properties, layer)
+        find_format(layer.data_format).write_groups(self.journal.target, own, properties.voxel_size)
 
     def _receipts(self, level: str) -> Location:
         return self.journal.target / WORK_FOLDER / "receipts" / f"{level}.json"
@@ -144,32 +139,18 @@ class LayerTarget:
         """Return what is known of units that the plan does not write."""
         return {}
 
-    def _write_ome(self) -> None:
-        """Tell other readers of all magnifications that lie in the layer's own folder."""
-        properties = Properties.from_json(self.document.read_bytes(), str(self.document))
-        layer = properties.layer(self.journal.key)
-        own = f"./{self.journal.key}/"
-        pairs = [(mag.mag, (mag.path or own + mag.name).removeprefix(own)) for mag in layer.mags]
-        pairs = [(mag, path) for mag, path in pairs if "/" not in path]
-        attributes = ome_attributes(layer.axes(), self.voxel_size, pairs)
-        self._group.write_bytes(json.dumps({**GROUP, "attributes": attributes}, indent=4).encode(), self.journal.scratch)
-
     def commit(self, level: int, low: float | None, high: float | None) -> None:
         """List a magnification in the JSON."""
         update_document(self.document, lambda old: self._with_level(old, level, low, high))
 
     def _with_level(self, old: bytes | None, number: int, low: float | None, high: float | None) -> bytes:
         properties, layer = self._listed(old, low, high)
-        array = self.levels[number].array
-        order = {axis: i for i, axis in enumerate(array.spec.axes) if axis in "cxyz"}
-        path = f"./{path_below(self.journal.target, array.location)}"
-        cube = array.spec.unit[order["x"]] if layer.data_format == "wkw" else None
-        layer = layer.with_mag(MagProperties.new(self.mags[number], path=path, axis_order=order, cube_length=cube))
-        return properties.with_layer(layer).to_json()
+        mag = mag_properties(self.journal.target, self.levels[number].array, self.mags[number], str(layer.data_format))
+        return properties.with_layer(layer.with_mag(mag)).to_json()
 
+    @abstractmethod
     def _listed(self, old: bytes | None, low: float | None, high: float | None) -> tuple[Properties, LayerProperties]:
         """Return dataset and layer as the document has them, or as they are to be."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -182,6 +163,12 @@ class NewLayer(LayerTarget):
     def restart_by(self) -> str:
         """How users give up an unfinished conversion."""
         return "--restart, in Python restart=True"
+
+    @property
+    def _is_begun(self) -> bool:
+        """Whether the unfinished run is one that makes the layer, so that what is listed of it is its own."""
+        settings = (self.journal.document() or {}).get("settings")
+        return isinstance(settings, dict) and settings.get("new") is True
 
     def clear(self) -> None:
         """Delete what the superseded run has made of the layer: first what lists it."""
@@ -211,7 +198,7 @@ class NewLayer(LayerTarget):
     def _check_document(self) -> None:
         target, name = self.journal.target, self.journal.key
         found = Properties.from_json(self.document.read_bytes(), str(self.document))
-        if name in found.layer_names and self.journal.document() is None:
+        if name in found.layer_names and not self._is_begun:
             raise LayerExistsError(
                 f"Layer '{name}' in {target} exists; --overwrite-existing deletes the whole dataset and begins anew. "
                 "Another --layer-name adds a layer."
@@ -246,6 +233,7 @@ class MoreMags(LayerTarget):
         """Refuse where the layer is gone, or has one of the new magnifications already."""
         target, name = self.journal.target, self.journal.key
         layer = read_properties(target).layer(name)
+        require_own_folder(target, name)
         if self.journal.document() is not None and not self.journal.superseding:
             return
         self._require_box(layer)
@@ -281,12 +269,13 @@ class MoreMags(LayerTarget):
 
     def _is_free(self, array: ArrayHandle) -> bool:
         """Whether a place holds nothing, or just what setting up this very array left there when it was killed."""
-        names, form = array.location.names(), find_format(str(self.properties.data_format))
-        if len(names) != 1 or not form.detect(array.location):
-            return not names
-        end = [n for axis, n in zip(array.spec.axes, array.spec.shape, strict=True) if axis in "xyz"]
+        names, form = set(array.location.names()), find_format(str(self.properties.data_format))
+        if not names <= form.documents:
+            return False
+        if not form.detect(array.location):  # nor would it be made where a document of its own were
+            return True
         try:
-            return form.open(array.location, end).with_axes(array.spec.axes).spec == array.spec
+            return form.open(array.location, array.spec.end).with_axes(array.spec.axes).spec == array.spec
         except WkdaskError:
             return False
 
@@ -325,6 +314,12 @@ class MoreMags(LayerTarget):
         return super()._with_level(old, number, low, high)
 
 
+def _facts(record: FileRecord) -> dict[str, Any]:
+    """Return what is kept of a unit's file."""
+    facts: dict[str, Any] = {"bytes": record.size, "digest": f"{record.digest:08x}"}
+    return facts if record.content is None else facts | {"crc32c": f"{record.content:08x}"}
+
+
 def _without(old: bytes | None, layer: str, where: str) -> bytes:
     properties = Properties.from_json(old or b"", where)
     return (properties.without_layer(layer) if layer in properties.layer_names else properties).to_json()
@@ -341,11 +336,12 @@ def _measured(layer: LayerProperties, low: float | None, high: float | None) -> 
 
 @dataclass(frozen=True, slots=True)
 class CommitLevel:
-    """Lists one magnification when it is complete; see `wkdask.plan.Milestone`."""
+    """Lists one magnification when it is complete, and ``made_of`` is still what it was; see `wkdask.plan.Milestone`."""
 
     target: LayerTarget
     level: int
     stage: int
+    made_of: Inputs | None = None
 
     @property
     def name(self) -> str:
@@ -354,14 +350,20 @@ class CommitLevel:
 
     def commit(self, low: float | None, high: float | None) -> None:
         """Make it visible."""
+        self.check()
         self.target.commit(self.level, low, high)
+
+    def check(self) -> None:
+        """Refuse where an input has changed."""
+        if self.made_of is not None:
+            self.made_of.check()
 
 
 def check_overwritable(target: Location) -> None:
     """Refuse to overwrite what is neither a dataset nor an unfinished one of ours."""
     if target.is_file():
         raise DatasetExistsError(f"{target} is a file, so it is kept. Delete it yourself, or give another target.")
-    ours = {WORK_FOLDER, "zarr.json", *unfinished_jobs(target)}
+    ours = {WORK_FOLDER, *unfinished_jobs(target)}.union(*(form.documents for form in FORMATS.values()))
     foreign = [name for name in target.names() if name not in ours]
     if foreign and not (target / FILE_NAME).is_file():
         found = ", ".join(foreign[:3])
@@ -373,6 +375,13 @@ def check_overwritable(target: Location) -> None:
             Properties.from_json((target / FILE_NAME).read_bytes(), str(target / FILE_NAME))
         except MetadataError as error:
             raise DatasetExistsError(f"{error} So {target} is kept. Delete it yourself, or give another target.") from error
+
+
+def mag_properties(target: Location, array: ArrayHandle, mag: tuple[int, int, int], data_format: str) -> MagProperties:
+    """Return what a dataset's JSON says of a magnification whose array lies in the dataset."""
+    order = {axis: i for i, axis in enumerate(array.spec.axes) if axis in "cxyz"}
+    cube = array.spec.unit[order["x"]] if find_format(data_format).cubic else None
+    return MagProperties.new(mag, path=f"./{path_below(target, array.location)}", axis_order=order, cube_length=cube)
 
 
 def dumped(layer: LayerProperties) -> bytes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from wkdask import kernels
 from wkdask.arrays.mag_array import read_filled
 from wkdask.geometry.grid import Box, Index, Tiling
 from wkdask.operations.level import Level, path_below
-from wkdask.plan import FileRecord, Journal, Receipt, stop_if_asked
+from wkdask.plan import Cost, FileRecord, Journal, Receipt, stop_if_asked
 from wkdask.plan.receipt import USED_UP
 
 PUT_CHUNKS = 8
@@ -79,7 +80,7 @@ class WriteTiles:
     @property
     def tiles(self) -> Tiling:
         """The tiles over the first level's box."""
-        return Tiling(self.levels[0].box, self.tile)
+        return _tiling(self.levels[0].box, self.tile)
 
     @property
     def count(self) -> int:
@@ -119,9 +120,33 @@ class WriteTiles:
         """Bytes of the levels that are written in parts."""
         return sum(level.box.size * level.array.spec.itemsize for level in self.levels if not level.direct)
 
+    @property
+    def cost(self) -> Cost:
+        """What all tasks cost."""
+        from wkdask.operations.estimates import cost_of_tiles
+
+        return cost_of_tiles(self)
+
+    def moved(self, journal: Journal) -> WriteTiles | None:
+        """Return the same tasks, writing to the dataset of another journal."""
+        from wkdask.operations.estimates import moved_level
+
+        return replace(self, levels=tuple(moved_level(level, self.journal, journal) for level in self.levels), journal=journal)
+
     def dependencies(self, number: int) -> Iterable[tuple[int, int]]:
         """Return the tasks that write what the source reads."""
         return self.source.needs(self.tiles.box(number))
+
+    def dependencies_of(self, numbers: range) -> Iterable[tuple[int, range]]:
+        """Return the same of adjacent tiles, as runs of tasks."""
+        if getattr(self.source, "is_there", False):
+            return ()
+        together = getattr(self.source, "needs_of", None)
+        boxes = self.tiles.boxes(numbers)
+        if together is None:
+            return ((stage, range(need, need + 1)) for box in boxes for stage, need in self.source.needs(box))
+        found: Iterable[tuple[int, range]] = together(boxes)
+        return found
 
     def consumes(self, number: int) -> Iterable[str]:  # noqa: ARG002
         """Return nothing: tiles make, they do not use up."""
@@ -174,6 +199,12 @@ class WriteTiles:
         shape = " x ".join(str(min(t, s)) for t, s in zip(self.tile, self.levels[0].box.shape, strict=True))
         names = ", ".join(level.name + ("" if level.direct else " in parts") for level in self.levels)
         return f"tiles of {shape} from {self.source.describe(self.tile)} to {names}"
+
+
+@lru_cache(64)
+def _tiling(box: Box, tile: Index) -> Tiling:
+    """Return the tiles over a box; remembered, as each batch asks for them."""
+    return Tiling(box, tile)
 
 
 def _small(region: Box, chunk: Index) -> Iterator[Box]:
@@ -294,6 +325,13 @@ class JoinUnits:
         """No parts are left."""
         return 0
 
+    @property
+    def cost(self) -> Cost:
+        """What all tasks cost."""
+        from wkdask.operations.estimates import cost_of_joins
+
+        return cost_of_joins(self)
+
     def _tiles(self, number: int) -> Iterator[int]:
         unit = self.level.array.spec.grid.unit_box(self.level.units.cell(number)).intersect(self.level.box)
         return self.tiles.covering(unit.refined(self.level.scale))
@@ -301,6 +339,12 @@ class JoinUnits:
     def dependencies(self, number: int) -> Iterable[tuple[int, int]]:
         """Return the tiles that meet the unit."""
         return ((self.stage, tile) for tile in self._tiles(number))
+
+    def dependencies_of(self, numbers: range) -> Iterable[tuple[int, range]]:
+        """Return the tiles that meet adjacent units, as runs."""
+        for units in self.level.units.boxes(numbers):
+            for run in self.tiles.runs(units.refined(self.level.scale)):
+                yield self.stage, run
 
     def consumes(self, number: int) -> Iterable[str]:
         """Return the parts."""
@@ -321,7 +365,9 @@ class JoinUnits:
 
     def retire(self, number: int) -> None:
         """Delete the parts."""
-        self.level.part(self.journal, self.level.units.cell(number), 0).parent.delete()
+        index = self.level.units.cell(number)
+        parts = [self.level.part(self.journal, index, tile) for tile in self._tiles(number)]
+        parts[0].parent.delete_files([part.name for part in parts], folder=True)
 
     def is_intact(self, record: FileRecord) -> bool:
         """Whether a unit is still what the receipt says; what is recorded of other files, such as parts, is not of a join."""
