@@ -29,7 +29,7 @@ class MagArray:
     Parameters
     ----------
     handle
-        The open array; its origin is the dataset's origin.
+        The open array; its spec says where it lies.
     mag
         Voxels of mag 1 in a voxel of this array, along x, y, z.
     box
@@ -90,7 +90,8 @@ class MagArray:
         Returns
         -------
         numpy.ndarray
-            Of the box's shape. Where the whole box lies within the array it is the handle's own result, not a copy.
+            Of the box's shape. Where the whole box lies within the array it is the handle's own result, not a copy, in the
+            memory order that decoding yields: Fortran's, or C's where the array is stored so.
 
         Examples
         --------
@@ -118,11 +119,15 @@ class MagArray:
 
 
 def read_filled(handle: ArrayHandle, box: Box, *, keep: bool = True) -> np.ndarray[Any, Any]:
-    """Read a box of an array; what lies outside of it is zero. ``keep`` is what `ArrayHandle.read` takes it for."""
-    inside = box.intersect(handle.spec.grid.box)
+    """Read a box, counted from the dataset's origin; what lies outside of the array is zero.
+
+    ``keep`` is what `ArrayHandle.read` takes it for.
+    """
+    spec = handle.spec
+    inside = box.intersect(spec.box)
     if inside == box and box.size:
-        return handle.read(box, keep=keep)
-    result = np.zeros(box.shape, handle.spec.dtype, order="F")
+        return handle.read(box.relative_to(spec.offset), keep=keep)
+    result = np.zeros(box.shape, spec.dtype, order="F")
     if inside.size:
-        result[inside.relative_to(box.start).slices] = handle.read(inside, keep=keep)
+        result[inside.relative_to(box.start).slices] = handle.read(inside.relative_to(spec.offset), keep=keep)
     return result

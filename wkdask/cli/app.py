@@ -8,9 +8,26 @@ from typing import Any
 
 import typer
 
+from wkdask.cli.cancel import cancel
+from wkdask.cli.check_equality import check_equality
+from wkdask.cli.clean import clean
+from wkdask.cli.cluster import cluster
+from wkdask.cli.compress import compress, rechunk
 from wkdask.cli.convert import convert
+from wkdask.cli.convert_raw import convert_raw
+from wkdask.cli.convert_zarr import convert_zarr
+from wkdask.cli.copy_dataset import copy_dataset
+from wkdask.cli.diff import diff
 from wkdask.cli.downsample import downsample
+from wkdask.cli.hash import content_hash
 from wkdask.cli.info import info
+from wkdask.cli.resume import resume
+from wkdask.cli.server import ServerCommand, UploadCommand
+from wkdask.cli.status import status
+from wkdask.cli.stores import StoresCommand
+from wkdask.cli.upsample import upsample
+from wkdask.cli.verify import verify
+from wkdask.cli.work import work
 
 EPILOG = (
     "Exit codes: 0 done or nothing to do, 1 failed or not equal, 2 usage, 3 plan refused, 4 some units failed "
@@ -25,9 +42,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(epilog=EPILOG)(convert)
-app.command(epilog=EPILOG)(downsample)
-app.command(epilog=EPILOG)(info)
+app.command(epilog=EPILOG, cls=StoresCommand)(cancel)
+app.add_typer(cluster, epilog=EPILOG)
+app.command("check-equality", epilog=EPILOG, cls=StoresCommand)(check_equality)
+app.command(epilog=EPILOG, cls=StoresCommand)(clean)
+app.command(epilog=EPILOG, cls=StoresCommand)(compress)
+app.command(epilog=EPILOG, cls=UploadCommand)(convert)
+app.command(epilog=EPILOG, cls=StoresCommand)(convert_raw)
+app.command(epilog=EPILOG, cls=StoresCommand)(convert_zarr)
+app.command(epilog=EPILOG, cls=StoresCommand)(copy_dataset)
+app.command(epilog=EPILOG, cls=StoresCommand)(diff)
+app.command(epilog=EPILOG, cls=ServerCommand)(downsample)
+app.command("hash", epilog=EPILOG, cls=StoresCommand)(content_hash)
+app.command(epilog=EPILOG, cls=StoresCommand)(info)
+app.command(epilog=EPILOG, cls=StoresCommand)(rechunk)
+app.command(epilog=EPILOG, cls=StoresCommand)(resume)
+app.command(epilog=EPILOG, cls=StoresCommand)(status)
+app.command(epilog=EPILOG, cls=ServerCommand)(upsample)
+app.command(epilog=EPILOG, cls=StoresCommand)(verify)
+app.command(epilog=EPILOG, cls=StoresCommand)(work)
 
 
 @app.callback()

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from wkdask.cli.again import again
+from wkdask.cli.stores import without_options
 from wkdask.plan.receipt import format_bytes
 
 if TYPE_CHECKING:
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from wkdask.plan.drive import Progress
 
 JSON_VERSION = 1
-PLAIN_SECONDS = 5.0
+PLAIN_SECONDS = 30.0
+JSON_SECONDS = 1.0
 
 
 def emit(result: Any, command: str, as_json: bool) -> None:
@@ -33,17 +36,31 @@ def emit(result: Any, command: str, as_json: bool) -> None:
 
 def report_json(report: Report, plan: Plan) -> dict[str, Any]:
     """Return a report as JSON."""
-    names = ("done", "kept", "failed", "skipped", "seconds", "bytes_in", "bytes_out", "predicted_bytes", "peak_bytes")
+    counts = "done", "kept", "failed", "skipped", "files", "requests", "retries"
+    names = (*counts, "seconds", "bytes_in", "bytes_out", "peak_bytes")
     return {
         "target": str(plan.target),
         "milestones": [m.name for m in plan.milestones],
         **{n: getattr(report, n) for n in names},
+        "predicted_bytes": report.predicted_bytes,
+        "predicted_bytes_out": report.predicted_bytes_out,
+        "predicted_seconds": round(report.predicted_seconds, 2),
+        "predicted_files": report.predicted_files,
+        "predicted_requests": report.predicted_requests,
+        "predicted_worker_bytes": report.predicted_worker_bytes,
+        "worker_bytes": report.worker_bytes,
+        "workers": [{"name": name, "peak_bytes": peak} for name, peak in sorted(report.workers.items())],
     }
 
 
 def typed_command() -> str:
-    """Return what the user typed, so that it can be pasted."""
-    return shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "wkdask"), *sys.argv[1:]])
+    """Return what the user typed, so that it can be pasted; of a command that runs again, what was typed then.
+
+    Storage options are left out, as journals keep it.
+    """
+    if (running := again.get()) is not None:
+        return running.command
+    return shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "wkdask"), *without_options(sys.argv[1:])])
 
 
 @contextmanager
@@ -55,6 +72,8 @@ def show_progress(how: str, verbose: bool = False, pool: Pool | None = None) -> 
         yield None
     elif how == "plain":
         yield _first_say_where(pool, _plain(verbose))
+    elif how == "json":
+        yield _json_lines(pool)
     else:
         with _bar(verbose) as tell:
             yield _first_say_where(pool, tell)
@@ -98,6 +117,31 @@ def _plain(verbose: bool) -> Progress:
             f"{finished} of {plan.tasks} tasks{left}",
             err=True,
         )
+
+    return tell
+
+
+def _json_lines(pool: Pool | None) -> Progress:
+    """Write an object on a line of its own: when a run begins, each second, for each failed task, when all tasks are done."""
+    start = last = time.monotonic()
+
+    def tell(plan: Plan, report: Report, receipt: Receipt | None) -> None:
+        nonlocal last
+        finished, now = report.done + report.kept, time.monotonic()
+        event = "begin" if receipt is None else "done" if finished == plan.tasks else receipt.state
+        if event == "done" and finished < plan.tasks:
+            event = "progress"
+        if event in ("progress", "skipped") and now - last < JSON_SECONDS:
+            return
+        last = now
+        done, total = _share(plan, report)
+        rest = round((now - start) * (total - done) / report.bytes_in, 1) if report.bytes_in else None
+        row = {"wkdask": JSON_VERSION, "event": event, "name": plan.name, "target": str(plan.target), "tasks": plan.tasks}
+        row |= {"tasks_done": finished, "tasks_failed": report.failed, "bytes": total, "bytes_done": done}
+        row |= {"seconds": round(now - start, 2), "seconds_left": rest, "dashboard": getattr(pool, "dashboard", "")}
+        if receipt is not None and receipt.state == "failed":
+            row["error"] = receipt.error
+        typer.echo(json.dumps(row), err=True)
 
     return tell
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 import threading
+import time
 from contextlib import suppress
 from types import FrameType
+from typing import Any
 
 SAID = "error: Stopped. Run the same again to go on.\n"
 SECONDS = 0.9
@@ -28,7 +31,10 @@ def heard() -> bool:
     return _heard.is_set()
 
 
-def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as signal.signal wants it
+def _stop(number: int, frame: FrameType | None) -> None:
+    if _collects(frame):  # what is raised there is printed, and goes no further
+        threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
+        return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
     _heard.set()
     last = threading.Timer(SECONDS, _end_in_the_middle)
@@ -37,8 +43,24 @@ def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as si
     raise KeyboardInterrupt
 
 
+def _collects(frame: FrameType | None) -> bool:
+    """Whether a frame belongs to a callback of garbage collection."""
+    codes = {getattr(getattr(callback, "__func__", callback), "__code__", None) for callback in gc.callbacks}
+    while frame is not None:
+        if frame.f_code in codes:
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _end_in_the_middle() -> None:
     sys.stderr.write(SAID)
+    interrupts: Any = sys.modules.get("wkdask.clusters.interrupts")
+    for last in [*interrupts.LAST.values()] if interrupts else ():
+        for pause in (0.0, 0.3):  # a job may just be on its way
+            time.sleep(pause)
+            with suppress(Exception):
+                last()
     end()
 
 

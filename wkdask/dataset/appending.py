@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from wkdask.dataset.store import DatasetStore
 from wkdask.errors import InputError
 from wkdask.images import Selection, find_layers
 from wkdask.operations import Orientation, Running, Sampling, ValueMap, plan_append
-from wkdask.operations.source import FromImages
+from wkdask.operations.volume_source import source_of
 from wkdask.plan import Plan
 
 PathLike = str | Path
@@ -23,6 +23,11 @@ class AppendVerbs:
     _store: DatasetStore
     _name: str
 
+    if TYPE_CHECKING:  # of the class that this is a part of
+
+        def require_writable(self) -> None:
+            """Refuse where nothing may be changed."""
+
     def plan_append_images(
         self,
         images: PathLike | Sequence[PathLike],
@@ -31,26 +36,21 @@ class AppendVerbs:
         orientation: Orientation = Orientation(),
         values: ValueMap | None = None,
         interpolation_mode: str = "default",
+        allow_overwrite: bool = False,
         running: Running = Running(),
     ) -> Plan:
         """Plan what `append_images` does; nothing is written until ``plan.run()`` or ``plan.compute()``."""
-        sections = self._sections(images, selection, orientation, values)
-        return self._plan_append(sections, interpolation_mode, running=running)
-
-    def _sections(
-        self, images: PathLike | Sequence[PathLike], selection: Selection, orientation: Orientation, values: ValueMap | None
-    ) -> FromImages:
-        self._store.require_writable()
+        self.require_writable()
         found = find_layers(images, replace(selection, merge=True, layer_name=self._name))
         if len(found) != 1:
             raise InputError(
                 f"The images have {len(found)} channels that would be layers, expected one. Choose one: channel=0."
             )
-        return FromImages(found[0].stack, orientation, values=values)
-
-    def _plan_append(self, sections: FromImages, interpolation_mode: str, **options: Any) -> Plan:
+        sections = source_of(found[0].stack, orientation, values=values)
         sampling = Sampling(interpolation=interpolation_mode)
-        return plan_append(self._store.location, self._name, sections, sampling=sampling, **options)
+        return plan_append(
+            self._store.location, self._name, sections, sampling=sampling, running=running, overwrite=allow_overwrite
+        )
 
     def append_images(
         self,
@@ -98,5 +98,11 @@ class AppendVerbs:
         >>> layer.bounding_box.size.z == 2 * depth
         True
         """
-        sections = self._sections(images, selection, orientation, values)
-        self._plan_append(sections, interpolation_mode, overwrite=allow_overwrite).run()
+        self.plan_append_images(
+            images,
+            selection=selection,
+            orientation=orientation,
+            values=values,
+            interpolation_mode=interpolation_mode,
+            allow_overwrite=allow_overwrite,
+        ).run()

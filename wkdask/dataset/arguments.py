@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from wkdask.errors import InputError
-from wkdask.formats import Codec
+from wkdask.formats import Codec, find_format
 from wkdask.geometry import Vec3Int, Vec3IntLike
 from wkdask.metadata import DataFormat, LengthUnit, VoxelSize
 from wkdask.operations import Storage, parse_rescale
 from wkdask.operations.values import Rescale
+
+_OLDER_STRATEGIES = {"multiprocessing": "processes", "sequential": "sync"}
 
 VoxelSizeLike = tuple[float, float, float]
 Shape = tuple[int, int, int]
@@ -27,22 +29,6 @@ def shape_of(shape: Vec3IntLike | int | None) -> Shape | None:
         return None
     x, y, z = (shape,) * 3 if isinstance(shape, int) else Vec3Int(shape)
     return (int(x), int(y), int(z))
-
-
-def shard_of(chunk: Shape, chunks_per_shard: Vec3IntLike | int | None, shard_shape: Vec3IntLike | int | None) -> Shape | None:
-    """Return the shard that was given in either way, or None.
-
-    Examples
-    --------
-    >>> shard_of((32, 32, 32), 4, None)
-    (128, 128, 128)
-    """
-    if chunks_per_shard is None:
-        return shape_of(shard_shape)
-    if shard_shape is not None:
-        raise InputError("Both chunks_per_shard and shard_shape were given. Give one of them.")
-    x, y, z = shape_of(chunks_per_shard) or (1, 1, 1)
-    return (chunk[0] * x, chunk[1] * y, chunk[2] * z)
 
 
 def codec_of(compress: bool | Codec) -> Codec | Literal["usual"] | None:
@@ -80,6 +66,8 @@ def storage_of(
     chunk_shape: Vec3IntLike | int | None = None,
     shard_shape: Vec3IntLike | int | None = None,
     compress: bool | Codec = True,
+    *,
+    chunks_per_shard: Vec3IntLike | int | None = None,
 ) -> Storage:
     """Return how voxels are to lie on disk.
 
@@ -87,8 +75,16 @@ def storage_of(
     --------
     >>> storage_of("wkw", compress=False).compressor is None
     True
+    >>> storage_of("zarr3", chunks_per_shard=4).shard
+    (128, 128, 128)
     """
-    return Storage(shape_of(chunk_shape) or (32, 32, 32), shape_of(shard_shape), codec_of(compress), str(data_format))
+    chunk, shard, per_shard = (shape_of(shape) for shape in (chunk_shape, shard_shape, chunks_per_shard))
+    if per_shard and shard:
+        raise InputError("Both chunks_per_shard and shard_shape were given. Give one of them.")
+    if per_shard:
+        cx, cy, cz = chunk or find_format(str(data_format)).usual_chunk
+        shard = (cx * per_shard[0], cy * per_shard[1], cz * per_shard[2])
+    return Storage(chunk, shard, codec_of(compress), str(data_format))
 
 
 def voxel_size_of(nanometer: VoxelSizeLike | None, with_unit: VoxelSize | None) -> VoxelSize | None:
@@ -97,7 +93,7 @@ def voxel_size_of(nanometer: VoxelSizeLike | None, with_unit: VoxelSize | None) 
     Examples
     --------
     >>> voxel_size_of((4, 4, 35), None)
-    VoxelSize(factor=(4.0, 4.0, 35.0), unit=<LengthUnit.NANOMETER: 'nanometer'>)
+    VoxelSize(factor=Vec3Float(4.0, 4.0, 35.0), unit=<LengthUnit.NANOMETER: 'nanometer'>)
     """
     if nanometer is not None and with_unit is not None:
         raise InputError("Both voxel_size and voxel_size_with_unit were given. Give one of them.")
@@ -106,6 +102,24 @@ def voxel_size_of(nanometer: VoxelSizeLike | None, with_unit: VoxelSize | None) 
     if isinstance(nanometer, str):
         return VoxelSize.parse(nanometer)
     try:
-        return VoxelSize(tuple(nanometer), LengthUnit.NANOMETER)  # type: ignore[arg-type]
+        return VoxelSize(tuple(nanometer), LengthUnit.NANOMETER)
     except TypeError:
         raise InputError(f"The voxel size {nanometer!r} is not three numbers. Give (x, y, z) in nanometer.") from None
+
+
+def executor_of(args: Any) -> str | None:
+    """Return the executor that ``distribution_strategy`` stands for in the parsed options of an older command line, or None.
+
+    Examples
+    --------
+    >>> from argparse import Namespace
+    >>> executor_of(Namespace(distribution_strategy="multiprocessing")), executor_of(None)
+    ('processes', None)
+    """
+    strategy = getattr(args, "distribution_strategy", None)
+    if strategy is not None and strategy not in _OLDER_STRATEGIES:
+        known = ", ".join(_OLDER_STRATEGIES)
+        raise InputError(
+            f"args.distribution_strategy is {str(strategy)[:40]!r}, expected one of {known}. Give executor instead."
+        )
+    return None if strategy is None else _OLDER_STRATEGIES[strategy]

@@ -2,23 +2,54 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from wkdask.dataset.adding import AddVerbs
 from wkdask.dataset.arguments import VoxelSizeLike, voxel_size_of
+from wkdask.dataset.choosing import ChooseVerbs
+from wkdask.dataset.deprecations import one_of, warn_name, warn_parameters
+from wkdask.dataset.hashing import DatasetHashVerbs
 from wkdask.dataset.importing import ImportVerbs, PathLike
 from wkdask.dataset.layer import Layer, SegmentationLayer
+from wkdask.dataset.layer_references import LayerReferenceVerbs
+from wkdask.dataset.merging import MergeVerbs
+from wkdask.dataset.server_names import ServerVerbs
+from wkdask.dataset.shallow import ShallowCopyVerbs
+from wkdask.dataset.showing import DatasetShowing
 from wkdask.dataset.store import DatasetStore
-from wkdask.errors import DatasetExistsError, InputError, LayerExistsError
+from wkdask.errors import (
+    DatasetExistsError,
+    DatasetMismatchError,
+    DatasetNotFoundError,
+    NotAFolderError,
+    ReadOnlyError,
+    VoxelSizeMissingError,
+)
 from wkdask.formats import Codec
 from wkdask.geometry import BoundingBox, MagLike, Vec3Float
-from wkdask.metadata import DataFormat, LayerProperties, Properties, VoxelSize
+from wkdask.metadata import Properties, VoxelSize
 from wkdask.operations import SamplingModes
+from wkdask.operations.existing import resolved
 from wkdask.storage import WORK_FOLDER, Location
 
+if TYPE_CHECKING:
+    from wkdask.operations.verify_report import Verification
 
-class Dataset(ImportVerbs):
+
+class Dataset(
+    ChooseVerbs,
+    AddVerbs,
+    ImportVerbs,
+    ShallowCopyVerbs,
+    LayerReferenceVerbs,
+    MergeVerbs,
+    DatasetHashVerbs,
+    DatasetShowing,
+    ServerVerbs,
+):
     """A WEBKNOSSOS dataset: layers of one volume, described by ``datasource-properties.json``.
 
     Parameters
@@ -30,22 +61,31 @@ class Dataset(ImportVerbs):
     name
         Default: the folder's name.
     exist_ok
-        Whether a dataset may be there already; it must have the same voxel size.
+        Whether a dataset may be there already; it must have the same voxel size, and the same name where one is given. It is
+        opened too where this is left out, which is deprecated.
     voxel_size_with_unit
         Instead of ``voxel_size``, in any unit.
+    scale
+        Older name of ``voxel_size``.
     read_only
         Open without the right to change anything.
+    storage_options
+        Of a URL, for fsspec: such as ``key``, ``secret``, ``endpoint_url``, or ``anon=True``. Never shown, and not kept in the
+        dataset. Default: what the environment says.
 
     Raises
     ------
     DatasetExistsError
-        Where something is there already.
+        Where something is there already; `NotAFolderError` where it is a file.
+    DatasetMismatchError
+        Where the dataset that is there has other voxels or another name.
     DatasetNotFoundError
-        Where nothing is there and no voxel size was given.
+        Where nothing is there and nothing is to be made; `VoxelSizeMissingError` where just the voxel size lacks.
+    InputError
+        Where the voxel size lacks beside ``exist_ok=True``, is none, or is given in two ways.
 
     Examples
     --------
-    >>> import numpy as np
     >>> import numpy as np
     >>> ds = Dataset("memory://example", voxel_size=(4, 4, 35))
     >>> layer = ds.add_layer("color", "color", bounding_box=BoundingBox((0, 0, 0), (64, 64, 32)))
@@ -60,41 +100,68 @@ class Dataset(ImportVerbs):
         dataset_path: PathLike | Location,
         voxel_size: VoxelSizeLike | None = None,
         name: str | None = None,
-        exist_ok: bool = False,
+        exist_ok: bool | Literal["unset"] = "unset",
         *,
         voxel_size_with_unit: VoxelSize | None = None,
+        scale: VoxelSizeLike | None = None,
         read_only: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._store = DatasetStore(Location.of(dataset_path), read_only=read_only)
-        size = voxel_size_of(voxel_size, voxel_size_with_unit)
-        if self._store.document.is_file():
-            self._open_existing(size, name, exist_ok or (size is None))
-        elif size is None or read_only:
-            self._store.properties  # noqa: B018 - says that there is none
-        elif not self._create(size, name):
-            self._open_existing(size, name, exist_ok)
-
-    def _open_existing(self, size: VoxelSize | None, name: str | None, exist_ok: bool) -> None:
-        if not exist_ok:
+        warn_parameters(scale=scale)
+        self._store = DatasetStore(Location.of(dataset_path, storage_options), read_only=read_only)
+        size = voxel_size_of(one_of(voxel_size=voxel_size, scale=scale), voxel_size_with_unit)
+        if self._make(size, name, exist_ok is True):
+            return
+        if exist_ok == "unset":
+            told = f"{self._store.location} is a dataset already, and was opened. Use Dataset.open, or pass exist_ok=True."
+            warnings.warn(told, DeprecationWarning, stacklevel=2)
+        elif not exist_ok:
             raise DatasetExistsError(f"{self._store.location} is a dataset already. Pass exist_ok=True, or use Dataset.open.")
+        self._require_like(size, name)
+
+    def _make(self, size: VoxelSize | None, name: str | None, exist_ok: bool) -> bool:
+        """Write the JSON of a new dataset; return False where there is one."""
+        location = self._store.location
+        if size is None and exist_ok:
+            raise VoxelSizeMissingError(
+                f"exist_ok=True was given for {location} without a voxel size, which a new dataset needs. Give voxel_size, or "
+                "use Dataset.open for one that is there."
+            )
+        if self._store.document.is_file():
+            return False
+        if self._store.read_only:
+            raise DatasetNotFoundError(f"{location} is no dataset, and none is made read-only. Check the path.")
+        if location.is_file():
+            raise NotAFolderError(f"{location} is a file, expected a folder that is a dataset, empty or new. Give another.")
+        if size is None:
+            self._refuse_unmeasured()
+        elif [n for n in location.names() if n != WORK_FOLDER]:
+            raise DatasetExistsError(f"{location} exists and is no dataset. Give a folder that is empty or new.")
+        else:
+            return self._store.document.create(Properties.new(name or location.name, size).to_json())
+        return False
+
+    def _refuse_unmeasured(self) -> None:
+        """Say that there is no dataset, and that none can be made without the size of its voxels."""
+        try:
+            self._store.properties  # noqa: B018 - which tells of unfinished runs
+        except DatasetNotFoundError as error:
+            raise VoxelSizeMissingError(f"{error} To make a new dataset there, give its voxel_size.") from None
+
+    def _require_like(self, size: VoxelSize | None, name: str | None) -> None:
         found = self._store.properties
         if size is not None and found.voxel_size != size:
-            raise DatasetExistsError(
+            raise DatasetMismatchError(
                 f"{self._store.location} has voxels of {found.voxel_size}, not {size}. Correct one of them."
             )
         if name is not None and found.name != name:
-            raise DatasetExistsError(f"{self._store.location} is named '{found.name}', not '{name}'. Correct one of them.")
-
-    def _create(self, size: VoxelSize, name: str | None) -> bool:
-        """Write the JSON; return False where another process was quicker."""
-        location = self._store.location
-        if location.is_file() or [n for n in location.names() if n != WORK_FOLDER]:
-            raise DatasetExistsError(f"{location} exists and is no dataset. Give a folder that is empty or new.")
-        return self._store.document.create(Properties.new(name or location.name, size).to_json())
+            raise DatasetMismatchError(f"{self._store.location} is named '{found.name}', not '{name}'. Correct one of them.")
 
     @classmethod
-    def open(cls, dataset_path: PathLike | Location, read_only: bool = False) -> Dataset:
-        """Open an existing dataset.
+    def open(
+        cls, dataset_path: PathLike | Location, read_only: bool = False, *, storage_options: Mapping[str, Any] | None = None
+    ) -> Dataset:
+        """Open an existing dataset; ``storage_options`` are credentials and endpoint of its URL, see `Dataset`.
 
         Raises
         ------
@@ -104,14 +171,54 @@ class Dataset(ImportVerbs):
             Where its JSON is not sound; the message names the place and what is wrong.
         """
         dataset = cls.__new__(cls)
-        dataset._store = DatasetStore(Location.of(dataset_path), read_only=read_only)
+        dataset._store = DatasetStore(Location.of(dataset_path, storage_options), read_only=read_only)
         dataset._store.properties  # noqa: B018 - parsed now, so that errors come here
         return dataset
+
+    @classmethod
+    def create(
+        cls,
+        dataset_path: PathLike | Location,
+        voxel_size: VoxelSizeLike | None = None,
+        name: str | None = None,
+        *,
+        scale: VoxelSizeLike | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> Dataset:
+        """Make a new dataset: an older way to call the class itself."""
+        warn_name("Dataset.create")
+        size = one_of(voxel_size=voxel_size, scale=scale)
+        return cls(dataset_path, size, name, exist_ok=False, storage_options=storage_options)
+
+    @classmethod
+    def get_or_create(
+        cls,
+        dataset_path: PathLike | Location,
+        voxel_size: VoxelSizeLike | None = None,
+        name: str | None = None,
+        *,
+        scale: VoxelSizeLike | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> Dataset:
+        """Open a dataset, or make it: an older way to call the class itself with ``exist_ok=True``."""
+        warn_name("Dataset.get_or_create")
+        size = one_of(voxel_size=voxel_size, scale=scale)
+        return cls(dataset_path, size, name, exist_ok=True, storage_options=storage_options)
 
     @property
     def path(self) -> str:
         """The folder or URL."""
         return str(self._store.location)
+
+    @property
+    def location(self) -> Location:
+        """The folder or URL, with the options that it was opened with: what calls take instead of both."""
+        return self._store.location
+
+    @property
+    def resolved_path(self) -> str:
+        """The folder when all links are followed, or the URL."""
+        return str(Location(resolved(self._store.location)))
 
     @property
     def properties(self) -> Properties:
@@ -138,6 +245,12 @@ class Dataset(ImportVerbs):
         return Vec3Float(*self._store.properties.voxel_size.to_nanometer())
 
     @property
+    def scale(self) -> Vec3Float:
+        """Older name of `voxel_size`."""
+        warn_name("Dataset.scale")
+        return self.voxel_size
+
+    @property
     def voxel_size_with_unit(self) -> VoxelSize:
         """Edges of a mag-1 voxel in the unit that the dataset has."""
         return self._store.properties.voxel_size
@@ -159,69 +272,20 @@ class Dataset(ImportVerbs):
         return (SegmentationLayer if layer.category == "segmentation" else Layer)(self._store, layer_name)
 
     def calculate_bounding_box(self) -> BoundingBox:
-        """Return the box around all layers, in mag-1 voxels."""
+        """Return the box around all layers along x, y and z, in mag-1 voxels."""
         box = BoundingBox((0, 0, 0), (0, 0, 0))
         for layer in self.layers.values():
-            box = box.extended_by(layer.bounding_box)
+            box = box.extended_by(BoundingBox.from_ndbbox(layer.bounding_box))
         return box
-
-    def add_layer(
-        self,
-        layer_name: str,
-        category: str,
-        dtype_per_channel: Any = None,
-        num_channels: int | None = None,
-        data_format: str | DataFormat = DataFormat.Zarr3,
-        bounding_box: BoundingBox | None = None,
-        *,
-        dtype: Any = None,
-    ) -> Layer:
-        """Add a layer without magnifications.
-
-        Parameters
-        ----------
-        layer_name
-            Letters, digits and ``_ $ @ - .``.
-        category
-            ``color`` or ``segmentation``.
-        dtype_per_channel, dtype
-            Of one channel, by either name; default uint8.
-        num_channels
-            Default 1.
-        data_format
-            How voxels are stored.
-        bounding_box
-            In mag-1 voxels; default empty.
-
-        Raises
-        ------
-        LayerExistsError
-            Where there is a layer of this name.
-        """
-        self._store.require_writable()
-        if dtype is not None and dtype_per_channel is not None:
-            raise InputError("Both dtype and dtype_per_channel were given. Give one of them.")
-        box = bounding_box or BoundingBox((0, 0, 0), (0, 0, 0))
-        chosen = dtype if dtype is not None else dtype_per_channel if dtype_per_channel is not None else "uint8"
-        channels = 1 if num_channels is None else num_channels
-        new = LayerProperties.new(layer_name, category, chosen, channels, str(data_format), (box.topleft, box.size))
-
-        def added(old: Properties) -> Properties:
-            if layer_name in old.layer_names:
-                raise LayerExistsError(f"{self.path} has a layer '{layer_name}' already. Choose another name.")
-            return old.with_layer(new)
-
-        self._store.update(added)
-        return self.get_layer(layer_name)
 
     def downsample(
         self,
         sampling_mode: SamplingModes | str = SamplingModes.ANISOTROPIC,
         coarsest_mag: MagLike | None = None,
+        executor: Any = None,
         *,
         interpolation_mode: str = "default",
         compress: bool | Codec = True,
-        executor: Any = None,
     ) -> None:
         """Make the coarser magnifications of all layers, each from the coarsest that it has; layers without any are left out.
 
@@ -232,7 +296,12 @@ class Dataset(ImportVerbs):
         sampling_mode, coarsest_mag, interpolation_mode, compress
             As in `Layer.downsample`.
         executor
-            Accepted for scripts that give it.
+            As of `View.for_each_chunk`.
+
+        Raises
+        ------
+        ReadOnlyError
+            Where a layer that needs coarser magnifications is a link; the other layers have got theirs.
 
         Examples
         --------
@@ -241,11 +310,60 @@ class Dataset(ImportVerbs):
         >>> [str(mag) for mag in dataset.get_layer("color").mags]
         ['1', '2-2-1', '4-4-1']
         """
-        del executor
         self._store.require_writable()
+        refused: list[ReadOnlyError] = []
         for layer in self.layers.values():
             if layer.mags:
-                layer.downsample(None, coarsest_mag, interpolation_mode, compress, sampling_mode)
+                try:
+                    layer.downsample(None, coarsest_mag, interpolation_mode, compress, sampling_mode, executor=executor)
+                except ReadOnlyError as error:  # the layers behind a link have to get theirs all the same
+                    refused.append(error)
+        if refused:
+            raise refused[0]
+
+    def verify(
+        self,
+        *,
+        digests: bool = False,
+        jobs: int | None = None,
+        distribution_strategy: str = "threads",
+        memory_limit: str | int | None = None,
+    ) -> Verification:
+        """Check that every unit can be read, and that documents and files agree. Nothing is written.
+
+        Parameters
+        ----------
+        digests
+            Whether units are only compared with the sizes and digests that were recorded when they were made; none is decoded.
+        jobs, distribution_strategy, memory_limit
+            Tasks at once, where they run, and bytes that they may take, as on the command line.
+
+        Returns
+        -------
+        Verification
+            With ``ok``, ``faults`` and ``notes``; damage is told there, never raised.
+
+        Examples
+        --------
+        >>> report = Dataset.open("brain").verify()
+        >>> report.ok, report.faults
+        (True, ())
+        """
+        from wkdask.dataset.verifying import verified
+        from wkdask.operations.verify import Selected
+
+        return verified(self._store.location, Selected((), (), digests), jobs, distribution_strategy, memory_limit)
+
+    def __eq__(self, other: object) -> bool:
+        """Two are equal that are open at the same place with the same rights; voxels are compared by `content_hash`."""
+        if not isinstance(other, Dataset):
+            return NotImplemented
+        mine, others = self._store, other._store
+        return (mine.location, mine.read_only) == (others.location, others.read_only)
+
+    def __hash__(self) -> int:
+        """Hash place and rights."""
+        return hash((self._store.location, self._store.read_only))
 
     def _repr_html_(self) -> str:
         from wkdask.dataset.html import dataset_html

@@ -76,7 +76,7 @@ def _dataset(dataset: Dataset) -> Markup:
                 image = _thumbnail(dataset.get_layer(layer.name), layer, SMALL)
         sizes = [_bytes(layer, mag) for mag in layer.mags]
         start, size = layer.bounding_box.top_left, _times(layer.bounding_box.size)
-        mags = ", ".join(mag.name for mag in _finest_first(layer)) or "none"
+        mags = ", ".join(mag.name for mag in layer.finest_first) or "none"
         dtype = f"{layer.dtype}{f' x {layer.num_channels}' if layer.num_channels > 1 else ''}"
         rows.append(
             (image, Markup(f"<b>{escape(layer.name)}</b>"), layer.category, dtype, start, size, mags, format_bytes(sum(sizes)))
@@ -96,7 +96,7 @@ def _dataset(dataset: Dataset) -> Markup:
 def _layer(layer: Layer) -> Markup:
     properties = layer.properties
     voxel_size = layer.voxel_size
-    mags = _finest_first(properties)
+    mags = properties.finest_first
     rows = []
     for mag in mags[:MAX_MAGS]:
         edges = " x ".join(f"{edge:g}" for edge in _edges(mag, voxel_size))
@@ -174,7 +174,7 @@ def _thumbnail(layer: Layer, properties: LayerProperties, edge: int) -> Markup:
     """Return a picture of the coarsest magnification in which something can be seen, where that is on a local disk."""
     if not (layer.is_local and properties.mags):
         return Markup()
-    coarsest_first = _finest_first(properties)[::-1]
+    coarsest_first = properties.finest_first[::-1]
     large = (mag for mag in coarsest_first if max(_box(properties, mag).shape[:2]) >= ENOUGH)
     array = _array(layer, next(large, coarsest_first[-1]))
     return _image(array, properties, edge) if isinstance(array, MagArray) else Markup()
@@ -197,10 +197,6 @@ def _draw(array: MagArray, layer: LayerProperties, mag: MagProperties, voxel_siz
     spec = array.handle.spec
     unit, chunk = ([_along(spec, shape, axis) for axis in "xyz"] for shape in (spec.unit, spec.chunk))
     return draw_grid(_box(layer, mag), unit, chunk, _edges(mag, voxel_size))
-
-
-def _finest_first(layer: LayerProperties) -> list[MagProperties]:
-    return sorted(layer.mags, key=lambda mag: Mag(mag.mag).sort_key)
 
 
 def _box(layer: LayerProperties, mag: MagProperties) -> Box:

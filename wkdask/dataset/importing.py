@@ -8,32 +8,31 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from wkdask.dataset.arguments import VoxelSizeLike, codec_of, rescale_of, shape_of, shard_of, voxel_size_of
+from wkdask.clusters.executors import running_on
+from wkdask.dataset.arguments import VoxelSizeLike
+from wkdask.dataset.deprecations import one_of, warn_parameters
+from wkdask.dataset.import_options import found_of, limit_of, plans_of
 from wkdask.dataset.store import DatasetStore
 from wkdask.errors import InputError
 from wkdask.formats import Codec
-from wkdask.geometry import Mag, MagLike, Vec3IntLike
-from wkdask.images import ConversionLayerMapping, FoundLayer, Selection, find_layers
-from wkdask.images.picture import EXTENSIONS
-from wkdask.metadata import DataFormat, VoxelSize, dtype_name
+from wkdask.geometry import MagLike, Vec3IntLike
+from wkdask.images import ConversionLayerMapping, FoundLayer
+from wkdask.images.frames import Indexed
+from wkdask.metadata import DataFormat, VoxelSize
 from wkdask.operations import (
-    Orientation,
-    Running,
-    Sampling,
     SamplingModes,
-    Storage,
-    Treatment,
-    plan_imports,
     run_plans,
 )
-from wkdask.plan import Plan, parse_bytes
+from wkdask.plan import Plan
 from wkdask.storage import Location
 
 if TYPE_CHECKING:
     from wkdask.dataset.layer import Layer
 
 PathLike = str | os.PathLike[str]
+Images = PathLike | Sequence[Any] | Indexed
 LayerMapping = ConversionLayerMapping | Callable[[Path], str]
+_NOT_OF_FROM_IMAGES = {"self", "images", "category", "czi_channel", "chunk_size"}
 
 
 class ImportVerbs:
@@ -42,19 +41,21 @@ class ImportVerbs:
     ConversionLayerMapping = ConversionLayerMapping
     _store: DatasetStore
 
-    @classmethod
-    def open(cls, dataset_path: PathLike | Location, read_only: bool = False) -> Self:
-        """Open an existing dataset."""
-        raise NotImplementedError
+    if TYPE_CHECKING:  # of the class that this is a part of
 
-    def get_layer(self, layer_name: str) -> Layer:
-        """Return a layer."""
-        raise NotImplementedError
+        @classmethod
+        def open(
+            cls, dataset_path: PathLike | Location, read_only: bool = False, *, storage_options: Mapping[str, Any] | None = None
+        ) -> Self:
+            """Open an existing dataset."""
+
+        def get_layer(self, layer_name: str) -> Layer:
+            """Return a layer."""
 
     @classmethod
     def from_images(
         cls,
-        input_path: PathLike | Sequence[PathLike],
+        input_path: Images,
         output_path: PathLike | Location,
         voxel_size: VoxelSizeLike | None = None,
         name: str | None = None,
@@ -69,7 +70,8 @@ class ImportVerbs:
         chunks_per_shard: Vec3IntLike | int | None = None,
         shard_shape: Vec3IntLike | int | None = None,
         compress: bool | Codec = True,
-        topleft: Vec3IntLike = (0, 0, 0),
+        axis_order: str = "cxyz",
+        topleft: Vec3IntLike | None = None,
         mag: MagLike = 1,
         swap_xy: bool = False,
         flip_x: bool = False,
@@ -87,6 +89,8 @@ class ImportVerbs:
         timepoint: int | None = None,
         allow_multiple_layers: bool = True,
         truncate_rgba_to_rgb: bool = True,
+        axes: str | None = None,
+        scale: int | None = None,
         downsample: bool = False,
         coarsest_mag: MagLike | None = None,
         sampling_mode: SamplingModes | str = SamplingModes.ANISOTROPIC,
@@ -95,6 +99,7 @@ class ImportVerbs:
         memory_limit: int | str | None = None,
         restart: bool = False,
         executor: object = None,
+        storage_options: Mapping[str, Any] | None = None,
     ) -> Self:
         """Convert images into the layers of a new or existing dataset.
 
@@ -104,7 +109,7 @@ class ImportVerbs:
         ----------
         input_path
             A file, a folder, a zip of images, a pattern such as ``em/*.tif``, or a list of files. An image's columns become x,
-            its rows y, files or pages z.
+            its rows y, files or pages z. Or an array, or frames in memory; see `add_layer_from_images`.
         output_path
             The dataset; further layers are added to an existing one.
         voxel_size, voxel_size_with_unit
@@ -123,13 +128,16 @@ class ImportVerbs:
             ``color`` or ``segmentation``; None: segmentation for 64-bit integers, and for 32-bit ones or paths with
             "segmentation" or "labels" in them where the voxels look like labels; else colour.
         data_format
-            ``zarr3`` or ``wkw``.
+            ``zarr3``, ``wkw``, ``zarr``, ``n5`` or ``neuroglancerPrecomputed``.
         chunk_shape, shard_shape, chunks_per_shard
             Along x, y, z, powers of two; default 32^3, and 4096 x 4096 x 32 (Zarr 3) or 1024^3 (WKW).
         compress
             Whether chunks are compressed, or by which codec; default zstd level 5, or LZ4HC in WKW.
+        axis_order
+            Order in which axes are stored. With "czyx" Zarr arrays are as other programs expect them of OME-NGFF: they end
+            where the layer does, and the metadata tell centres, colours and contrast.
         topleft
-            Where the first voxel lies, in mag-1 voxels.
+            Where the first voxel lies, in mag-1 voxels; default: 0, and of volumes what their metadata say.
         mag
             The magnification that the images are.
         swap_xy, flip_x, flip_y, flip_z
@@ -147,6 +155,9 @@ class ImportVerbs:
             ``"percentiles:LOW,HIGH"`` or ``"per-slice"``; whether light becomes dark.
         channel, timepoint, allow_multiple_layers, truncate_rgba_to_rgb
             Which channel or time point alone; whether channels may become layers; whether alpha is left out.
+        axes, scale
+            What the axes of a volume are, in stored order, such as ``"zyx"``; default: what its metadata say. Which level of an
+            OME-Zarr image becomes the layer; 0 is the finest.
         downsample, coarsest_mag, sampling_mode, interpolation_mode
             Whether, how far and how a pyramid is made, in the same run.
         jobs, memory_limit
@@ -154,7 +165,9 @@ class ImportVerbs:
         restart
             Whether an unfinished conversion into the same layer is given up: what it made of the layer is deleted.
         executor
-            Accepted for scripts that give it.
+            As of `View.for_each_chunk`.
+        storage_options
+            Of ``output_path`` where it is a URL: credentials and endpoint, for fsspec. Never shown.
 
         Returns
         -------
@@ -175,10 +188,14 @@ class ImportVerbs:
         >>> [str(mag) for mag in dataset.get_layer("color").mags]
         ['1', '2-2-1', '4-4-1']
         """
-        options = locals()
-        del options["cls"]
-        run_plans(_plans(options, _found(options)), memory_limit=_limit(options))
-        return cls.open(output_path)
+        warn_parameters(chunks_per_shard=chunks_per_shard)
+        return cls._imported({name: value for name, value in locals().items() if name != "cls"})
+
+    @classmethod
+    def _imported(cls, options: dict[str, Any]) -> Self:
+        """Convert images by the parameters of `from_images`."""
+        _run(options, found_of(options))
+        return cls.open(options["output_path"], storage_options=options["storage_options"])
 
     @classmethod
     def plans_from_images(cls, *args: Any, **options: Any) -> list[Plan]:
@@ -193,7 +210,7 @@ class ImportVerbs:
         """
         bound = inspect.signature(cls.from_images).bind(*args, **options)
         bound.apply_defaults()
-        return _plans(bound.arguments, _found(bound.arguments))
+        return plans_of(bound.arguments, found_of(bound.arguments))
 
     @classmethod
     def plan_from_images(cls, *args: Any, **options: Any) -> Plan:
@@ -206,7 +223,7 @@ class ImportVerbs:
 
     def add_layer_from_images(
         self,
-        images: PathLike | Sequence[PathLike],
+        images: Images,
         layer_name: str,
         category: str | None = "color",
         data_format: str | DataFormat = DataFormat.Zarr3,
@@ -215,31 +232,68 @@ class ImportVerbs:
         chunks_per_shard: Vec3IntLike | int | None = None,
         compress: bool | Codec = True,
         *,
-        allow_multiple_layers: bool = False,
+        shard_shape: Vec3IntLike | int | None = None,
+        axis_order: str = "cxyz",
+        topleft: Vec3IntLike | None = None,
+        swap_xy: bool = False,
+        flip_x: bool = False,
+        flip_y: bool = False,
+        flip_z: bool = False,
+        dtype: Any = None,
+        use_bioformats: bool | None = None,
+        channel: int | None = None,
+        timepoint: int | None = None,
         czi_channel: int | None = None,
+        batch_size: int | None = None,
+        allow_multiple_layers: bool = False,
+        max_layers: int = 20,
+        truncate_rgba_to_rgb: bool = True,
+        z_slices_sort_key: Callable[[Path], Any] | None = None,
+        missing: str | None = None,
+        z_from_name: str | None = None,
+        rescale: str | tuple[float, float] | None = None,
+        invert: bool = False,
+        axes: str | None = None,
+        scale: int | None = None,
+        downsample: bool = False,
+        coarsest_mag: MagLike | None = None,
+        sampling_mode: SamplingModes | str = SamplingModes.ANISOTROPIC,
+        interpolation_mode: str = "default",
+        jobs: int | None = None,
+        memory_limit: int | str | None = None,
+        restart: bool = False,
+        executor: object = None,
         chunk_size: Vec3IntLike | int | None = None,
-        **options: Any,
     ) -> Layer:
         """Convert images into a layer of this dataset, or into several where their channels can not be one.
 
         Parameters
         ----------
         images
-            A file, a folder, a zip of images, a pattern, or a list of files: all of them become one layer.
+            A file, a folder, a zip of images, a pattern, or a list of files: all of them become one layer. Or an array of z, y,
+            x and channels (or as `axes` say), or whatever has a length and gives frames of rows, columns and channels by their
+            numbers, such as a list of arrays or a reader of films. These are read tile by tile, frames by one thread at a time.
+            As nothing tells one from another, a run of them that was stopped is not gone on with: begin anew with `restart`.
         layer_name
             Of the layer; of several, what comes before ``__channel0`` and so on.
         category
             ``color`` or ``segmentation``; None: as in `from_images`.
-        data_format, mag, chunk_shape, chunks_per_shard, compress
+        data_format, mag, chunk_shape, shard_shape, compress, axis_order, topleft, swap_xy, flip_x, flip_y, flip_z
+            As in `from_images`.
+        dtype, use_bioformats, channel, timepoint, batch_size, max_layers, truncate_rgba_to_rgb, z_slices_sort_key, missing
+            As in `from_images`.
+        z_from_name, rescale, invert, axes, downsample, coarsest_mag, sampling_mode, interpolation_mode
+            As in `from_images`.
+        scale
+            Which level of an OME-Zarr image becomes the layer: 0, the default, is the finest.
+        jobs, memory_limit, restart, executor
             As in `from_images`.
         allow_multiple_layers
             Whether channels may become layers; else `channel` must be given.
         czi_channel
             Refused: CZI files can not be read here.
-        chunk_size
-            Older name of `chunk_shape`.
-        **options
-            All others of `from_images`, such as ``topleft``, ``dtype``, ``channel``, ``timepoint``, ``flip_x``.
+        chunk_size, chunks_per_shard
+            Older names of `chunk_shape` and, in chunks, of `shard_shape`.
 
         Returns
         -------
@@ -255,88 +309,32 @@ class ImportVerbs:
 
         Examples
         --------
+        >>> import numpy as np
         >>> from wkdask import Dataset
         >>> dataset = Dataset("memory://add_layer_from_images", voxel_size=(4, 4, 35))
         >>> dataset.add_layer_from_images("em/", "color", topleft=(64, 0, 0)).bounding_box.topleft
         Vec3Int(64, 0, 0)
+        >>> frames = [np.full((8, 9), z, "uint8") for z in range(4)]
+        >>> dataset.add_layer_from_images(frames, "film").get_mag(1).read()[0, 8, 7].tolist()
+        [0, 1, 2, 3]
         """
+        options = {name: value for name, value in locals().items() if name not in _NOT_OF_FROM_IMAGES}
+        warn_parameters(chunks_per_shard=chunks_per_shard, chunk_size=chunk_size)
+        options["chunk_shape"] = one_of(chunk_shape=chunk_shape, chunk_size=chunk_size)
+        return self._layer_from_images(images, czi_channel, layer_category=category, **options)
+
+    def _layer_from_images(self, images: Any, czi_channel: int | None, **options: Any) -> Layer:
         self._store.require_writable()
         if czi_channel is not None:
             raise InputError("czi_channel is for CZI files, which can not be read here. Convert them to OME-TIFF first.")
-        given = {
-            "layer_name": layer_name,
-            "layer_category": category,
-            "data_format": data_format,
-            "mag": mag,
-            "chunk_shape": chunk_shape if chunk_size is None else chunk_size,
-            "chunks_per_shard": chunks_per_shard,
-            "compress": compress,
-            "allow_multiple_layers": allow_multiple_layers,
-        }
-        bound = inspect.signature(type(self).from_images).bind(images, self._store.location, **given, **options)
+        bound = inspect.signature(type(self).from_images).bind(images, self._store.location, **options)
         bound.apply_defaults()
-        layers = _found(bound.arguments, merge=True)
-        run_plans(_plans(bound.arguments, layers), memory_limit=_limit(bound.arguments))
+        layers = found_of(bound.arguments, merge=True)
+        _run(bound.arguments, layers)
         return self.get_layer(layers[0].name)
 
 
-def _limit(options: Mapping[str, Any]) -> int | None:
-    """Return the bytes that an import may take, or None for the default."""
-    given = options["memory_limit"]
-    return None if given is None else parse_bytes(given)
-
-
-def _found(options: Mapping[str, Any], *, merge: bool = False) -> list[FoundLayer]:
-    """Return the layers that images become, from the parameters of `ImportVerbs.from_images` by name."""
-    o = options
-    if o["use_bioformats"]:
-        raise InputError(
-            f"use_bioformats=True was given, but readers are built in here, for {', '.join(EXTENSIONS)}. "
-            "Leave it out, or convert other files to OME-TIFF with bioformats2raw or Fiji first."
-        )
-    selection = Selection(
-        missing=o["missing"],
-        sort_key=_of_path(o["z_slices_sort_key"]),
-        z_from_name=o["z_from_name"],
-        mapping=_of_path(o["map_filepath_to_layer_name"]),
-        channel=o["channel"],
-        timepoint=o["timepoint"],
-        truncate_rgba_to_rgb=o["truncate_rgba_to_rgb"],
-        allow_multiple_layers=o["allow_multiple_layers"],
-        max_layers=o["max_layers"],
-        layer_name=o["layer_name"],
-        merge=merge,
-    )
-    return find_layers(o["input_path"], selection)
-
-
-def _plans(options: Mapping[str, Any], layers: Sequence[FoundLayer]) -> list[Plan]:
-    """Return the plans of an import, from the parameters of `ImportVerbs.from_images` by name."""
-    o = options
-    treatment = Treatment(
-        category=o["layer_category"],
-        dataset=o["name"],
-        orientation=Orientation((o["flip_x"], o["flip_y"], o["flip_z"]), o["swap_xy"]),
-        topleft=shape_of(o["topleft"]) or (0, 0, 0),
-        mag=Mag(o["mag"]),
-        dtype=None if o["dtype"] is None else dtype_name(o["dtype"]),
-        rescale=rescale_of(o["rescale"]),
-        invert=o["invert"],
-    )
-    chunk = shape_of(o["chunk_shape"]) or (32, 32, 32)
-    shard = shard_of(chunk, o["chunks_per_shard"], o["shard_shape"])
-    coarsest = None if o["coarsest_mag"] is None else Mag(o["coarsest_mag"])
-    return plan_imports(
-        layers,
-        Location.of(o["output_path"]),
-        voxel_size_of(o["voxel_size"], o["voxel_size_with_unit"]),
-        treatment,
-        storage=Storage(chunk, shard, codec_of(o["compress"]), str(o["data_format"])),
-        sampling=Sampling(o["downsample"], coarsest, SamplingModes.parse(o["sampling_mode"]), o["interpolation_mode"]),
-        running=Running(o["jobs"] or 0, _limit(o) or 0, batch_size=o["batch_size"] or 0, restart=o["restart"]),
-    )
-
-
-def _of_path(function: Any) -> Any:
-    """Return a user's function of a path as one of its text; what is no function is left for others to refuse."""
-    return (lambda text: function(Path(text))) if callable(function) else function
+def _run(options: Mapping[str, Any], layers: Sequence[FoundLayer]) -> None:
+    """Run the plans of an import, from the parameters of `ImportVerbs.from_images` by name."""
+    with running_on(options["executor"]):
+        run_plans(plans_of(options, layers), memory_limit=limit_of(options))

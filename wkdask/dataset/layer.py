@@ -4,45 +4,139 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wkdask.arrays import MagArray
-from wkdask.arrays.opening import layer_ends, open_mag_array
-from wkdask.dataset.arguments import storage_of
+from wkdask.arrays.opening import open_mag_array, place_of
+from wkdask.dataset.adding_mags import AddMagVerbs
+from wkdask.dataset.appending import AppendVerbs
+from wkdask.dataset.copying import CopyLayerVerbs
+from wkdask.dataset.hashing import LayerHashVerbs
+from wkdask.dataset.lazy import LazyVerbs
 from wkdask.dataset.mag_view import MagView
+from wkdask.dataset.older_names import OlderLayerNames
 from wkdask.dataset.pyramid import PyramidVerbs
+from wkdask.dataset.rechunking import RechunkVerbs
+from wkdask.dataset.references import ReferenceVerbs
+from wkdask.dataset.renaming import rename_layer
+from wkdask.dataset.resizing import BoxVerbs
 from wkdask.dataset.resolution import ROUNDING, ResolutionLike, choose_mag, parse_resolution
+from wkdask.dataset.segmentation import SegmentationParts
+from wkdask.dataset.showing import LayerShowing
+from wkdask.dataset.statistics import SegmentVerbs
 from wkdask.dataset.store import DatasetStore
-from wkdask.errors import InputError, MagExistsError, ReadOnlyError
-from wkdask.formats import Codec, find_format
-from wkdask.geometry import BoundingBox, Mag, MagLike, Vec3Float, Vec3IntLike
-from wkdask.metadata import DataFormat, LayerProperties, MagProperties, Properties
-from wkdask.storage import WORK_FOLDER, Location
-from wkdask.storage.document import exclusively
+from wkdask.dataset.storing import StoringVerbs
+from wkdask.dataset.upsampling import UpsampleVerbs
+from wkdask.errors import NotSegmentationError, ReadOnlyError
+from wkdask.formats import find_format
+from wkdask.geometry import Mag, MagLike, Vec3Float
+from wkdask.metadata import DataFormat, LayerProperties, MagProperties
+from wkdask.operations.existing import is_linked, is_own, require_own_folder, resolved, with_own_mags
+from wkdask.storage import Location
 
 if TYPE_CHECKING:
     import xarray
 
+    from wkdask.dataset.dataset import Dataset
+    from wkdask.operations.verify_report import Verification
 
-class Layer(PyramidVerbs):
+
+class Layer(
+    BoxVerbs,
+    AddMagVerbs,
+    OlderLayerNames,
+    ReferenceVerbs,
+    PyramidVerbs,
+    AppendVerbs,
+    UpsampleVerbs,
+    StoringVerbs,
+    CopyLayerVerbs,
+    RechunkVerbs,
+    LazyVerbs,
+    LayerHashVerbs,
+    LayerShowing,
+):
     """A volume of a dataset, stored in one or several magnifications. Get one from `Dataset.get_layer`."""
 
     def __init__(self, store: DatasetStore, name: str) -> None:
         self._store, self._name = store, name
+        self._unlisted: MagProperties | None = None
 
     @property
     def properties(self) -> LayerProperties:
         """What the dataset's JSON says of the layer."""
-        return self._store.properties.layer(self._name)
+        found = self._store.properties.layer(self._name)
+        return found if self._unlisted is None else found.with_mag(self._unlisted)
 
     @property
     def name(self) -> str:
-        """The layer's name, and its folder's."""
+        """The layer's name, and its folder's; setting it moves the folder, and changes all paths in the dataset's JSON.
+
+        Killed in the middle, the layer is readable all the same; setting the same name again ends the work. References from
+        other datasets are not changed.
+
+        Raises
+        ------
+        InputError
+            Where no layer may have this name, or another one, or something else in the dataset's folder, has it.
+        DatasetError
+            Where the dataset is not local.
+        ReadOnlyError
+            Where nothing may be changed.
+
+        Examples
+        --------
+        >>> from wkdask import Dataset
+        >>> dataset = Dataset.open("brain")
+        >>> dataset.get_layer("color").name = "em"
+        >>> dataset.properties.layer("em").mags[0].path
+        './em/1'
+        """
         return self._name
+
+    @name.setter
+    def name(self, value: str) -> None:
+        self.require_writable()
+        rename_layer(self._store, self._name, value)
+        self._name = value
+        self._write_groups()
+
+    @property
+    def dataset(self) -> Dataset:
+        """The dataset that it belongs to."""
+        from wkdask.dataset.dataset import Dataset
+
+        found = Dataset.__new__(Dataset)
+        found._store = self._store
+        return found
+
+    @property
+    def path(self) -> str:
+        """Its folder or URL."""
+        return str(self._store.location / self._name)
+
+    @property
+    def resolved_path(self) -> str:
+        """Its folder after all links were followed, or its URL."""
+        return resolved(self._store.location / self._name)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it shows another dataset's data: its folder is a link, or all of its magnifications lie elsewhere."""
+        mags = self.mags.values()
+        return is_linked(self._store.location, self._name) or (bool(mags) and all(map(self.is_mag_view_foreign, mags)))
+
+    def is_mag_view_foreign(self, mag: MagView | MagLike) -> bool:
+        """Return whether a magnification belongs to another layer or dataset, to which a reference or a link leads."""
+        wanted = mag.mag if isinstance(mag, MagView) else Mag(mag)
+        place = place_of(self._store.location, self._name, self.properties.mag(wanted.to_tuple()))
+        return not self._owns(place, wanted.to_layer_name())
+
+    def _owns(self, place: Location, mag: str) -> bool:
+        return is_own(self._store.location, self._store.properties, self._name, mag, place)
 
     @property
     def category(self) -> str:
@@ -60,7 +154,7 @@ class Layer(PyramidVerbs):
         return self.properties.num_channels
 
     @property
-    def data_format(self) -> DataFormat:
+    def data_format(self) -> DataFormat | str:
         """How its voxels are stored."""
         return self.properties.data_format
 
@@ -76,61 +170,32 @@ class Layer(PyramidVerbs):
 
     @property
     def read_only(self) -> bool:
-        """Whether every change is refused."""
-        return self._store.read_only
+        """Whether the layer is only read: its dataset was opened for reading only, or its folder is a link.
+
+        Of a layer whose folder is a link, all is refused that would change what the link leads to, its magnifications, its box
+        or its name. What this dataset alone says of it may be set: view configuration, coordinate transformations, largest
+        segment id, mappings, and references to attachments. Of a dataset that was opened for reading only, that is refused,
+        too.
+        """
+        return self._store.read_only or is_linked(self._store.location, self._name)
 
     def require_writable(self) -> None:
-        """Raise `ReadOnlyError` where the dataset was opened for reading only."""
+        """Raise `ReadOnlyError` where the dataset was opened for reading only, or the layer's folder is a link."""
         self._store.require_writable()
+        require_own_folder(self._store.location, self._name)
 
     def require_own(self, place: Location, mag: str) -> None:
-        """Raise `ReadOnlyError` where a magnification's voxels lie outside the dataset."""
-        if not place.url.startswith(f"{self._store.location.url}/"):
+        """Raise `ReadOnlyError` where a magnification's voxels are not the layer's own."""
+        if not self._owns(place, mag):
             raise ReadOnlyError(
-                f"Mag {mag} of layer '{self._name}' lies outside the dataset, at {place}, so it is only read from here. "
-                "Open the dataset that it belongs to."
+                f"Mag {mag} of layer '{self._name}' lies outside the dataset, or in another magnification, at {place}, so it "
+                "is only read from here. Open the dataset, layer and magnification that it belongs to."
             )
-
-    @property
-    def bounding_box(self) -> BoundingBox:
-        """The box of the layer, in mag-1 voxels; setting it resizes the arrays of all its mags."""
-        box = self.properties.bounding_box
-        return BoundingBox(box.top_left, box.size)
-
-    @bounding_box.setter
-    def bounding_box(self, box: BoundingBox) -> None:
-        with self._resizing():
-            self._resize(box)
-
-    def extend_bounding_box(self, box: BoundingBox) -> None:
-        """Let the layer's box grow so that it contains another one; what others make of it meanwhile is kept."""
-        with self._resizing():
-            if not self.bounding_box.contains_bbox(box):
-                self._resize(self.bounding_box.extended_by(box))
-
-    def _resizing(self) -> AbstractContextManager[None]:
-        """Let those who resize the layer take turns, as its box and its arrays are several documents."""
-        self.require_writable()
-        return exclusively(self._store.location / WORK_FOLDER, f"{self._store.location.url}/{self._name} box")
-
-    def _resize(self, box: BoundingBox) -> None:
-        properties = self.properties.with_bounding_box((box.topleft, box.size))  # says what no layer can have
-        for mag in self.mags.values():
-            mag.require_writable()
-            spec = mag.spec
-            ends = (-(-b // m) for b, m in zip(properties.bounding_box.bottom_right, mag.mag.to_tuple(), strict=True))
-            end = dict(zip("xyz", ends, strict=True))
-            shape = tuple(
-                -(-max(end.get(a, n), n) // u) * u if a in end else n
-                for a, n, u in zip(spec.axes, spec.shape, spec.unit, strict=True)
-            )
-            mag.array.handle.resize(shape)
-        self._store.update(lambda old: old.with_layer(old.layer(self._name).with_bounding_box((box.topleft, box.size))))
 
     @property
     def mags(self) -> Mapping[Mag, MagView]:
         """Its magnifications, finest first."""
-        found = sorted((Mag(m.mag) for m in self.properties.mags), key=lambda mag: mag.sort_key)
+        found = [Mag(mag.mag) for mag in self.properties.finest_first]
         return MappingProxyType({mag: MagView(self, mag) for mag in found})
 
     def get_mag(self, mag: MagLike) -> MagView:
@@ -195,55 +260,44 @@ class Layer(PyramidVerbs):
         """Open the array of a magnification."""
         return open_mag_array(self._store.location, self._store.properties, self.properties, mag.to_tuple())
 
-    def add_mag(
-        self,
-        mag: MagLike,
-        *,
-        chunk_shape: Vec3IntLike | int | None = None,
-        shard_shape: Vec3IntLike | int | None = None,
-        compress: bool | Codec = True,
-    ) -> MagView:
-        """Add an empty magnification.
+    def _write_groups(self) -> None:
+        """Tell other readers of the magnifications that there are, in the documents of the format beside them."""
+        target, properties = self._store.location, self._store.properties
+        own = with_own_mags(target, properties, properties.layer(self._name))
+        find_format(str(self.data_format)).write_groups(target, own, properties.voxel_size)
 
-        Parameters
-        ----------
-        mag
-            Which.
-        chunk_shape, shard_shape
-            In voxels of that mag, powers of two; default 32^3, and 1024^3 or, for flat layers, 4096 x 4096 x 32.
-        compress
-            Whether chunks are compressed, or by which codec; default zstd, level 5.
+    def as_segmentation_layer(self) -> SegmentationLayer:
+        """Return this very layer, which is a segmentation.
 
         Raises
         ------
-        MagExistsError
-            Where the layer has it already.
+        NotSegmentationError
+            Where it is none.
         """
-        self.require_writable()
-        mag, layer = Mag(mag), self.properties
-        if any(m.mag == mag.to_tuple() for m in layer.mags):
-            raise MagExistsError(f"Layer '{self._name}' has a magnification {mag} already. Use get_mag to open it.")
-        storage = storage_of(layer.data_format, chunk_shape, shard_shape, compress)
-        ends, axes = layer_ends(layer, mag.to_tuple()), layer.axes()
-        spec = storage.spec({axis: ends[axis][1] for axis in axes}, layer.dtype, first=False)
-        place = self._store.location / self._name / mag.to_layer_name()
-        find_format(str(layer.data_format)).create(place, spec)
-        order = {axis: i for i, axis in enumerate(axes) if axis in "cxyz"}
-        cube = spec.unit[order["x"]] if layer.data_format == DataFormat.WKW else None
-        path = f"./{self._name}/{mag.to_layer_name()}"
-        new = MagProperties.new(mag.to_tuple(), path=path, axis_order=order, cube_length=cube)
-
-        def listed(old: Properties) -> Properties:
-            return old.with_layer(old.layer(self._name).with_mag(new))
-
-        self._store.update(listed)
-        return MagView(self, mag)
+        if isinstance(self, SegmentationLayer):
+            return self
+        raise NotSegmentationError(f"Layer '{self._name}' is {self.category}, not a segmentation. Use it as it is.")
 
     def to_xarray(self) -> xarray.DataTree:
         """Return all magnifications as a tree of lazy labelled arrays; its children are named "1", "2-2-1" and so on."""
         from wkdask.arrays.xarray_view import pyramid_to_datatree
 
         return pyramid_to_datatree({mag.name: mag.array for mag in self.mags.values()}, self._name)
+
+    def verify(
+        self,
+        *,
+        digests: bool = False,
+        jobs: int | None = None,
+        distribution_strategy: str = "threads",
+        memory_limit: str | int | None = None,
+    ) -> Verification:
+        """Check that every unit of the layer can be read, and that documents and files agree; see `Dataset.verify`."""
+        from wkdask.dataset.verifying import verified
+        from wkdask.operations.verify import Selected
+
+        selected = Selected((self._name,), (), digests)
+        return verified(self._store.location, selected, jobs, distribution_strategy, memory_limit)
 
     def _repr_html_(self) -> str:
         from wkdask.dataset.html import layer_html
@@ -259,17 +313,5 @@ class Layer(PyramidVerbs):
         )
 
 
-class SegmentationLayer(Layer):
+class SegmentationLayer(SegmentVerbs, SegmentationParts, Layer):
     """A layer whose voxels are segment ids; 0 is background."""
-
-    @property
-    def largest_segment_id(self) -> int | None:
-        """The largest id in use; None where it is not known."""
-        return self.properties.largest_segment_id
-
-    @largest_segment_id.setter
-    def largest_segment_id(self, value: int | None) -> None:
-        if value is not None and (isinstance(value, bool) or not hasattr(value, "__index__") or value < 0):
-            raise InputError(f"{value!r} is no segment id. Give a whole number from 0 on, or None where it is not known.")
-        new = None if value is None else int(value)
-        self._store.update(lambda old: old.with_layer(old.layer(self._name).updated(largest_segment_id=new)))

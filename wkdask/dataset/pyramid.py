@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from wkdask.dataset.appending import AppendVerbs
-from wkdask.dataset.arguments import shape_of, shard_of, storage_of
+from wkdask.clusters.executors import running_on
+from wkdask.dataset.arguments import storage_of
+from wkdask.dataset.deprecations import warn_parameters
+from wkdask.dataset.store import DatasetStore
 from wkdask.errors import InputError
 from wkdask.formats import Codec
 from wkdask.geometry import BoundingBox, Mag, MagLike, NDBoundingBox, Vec3IntLike
 from wkdask.operations import Coarser, Running, Sampling, SamplingModes, plan_downsample, set_up
-from wkdask.operations.choices import CHUNK
 from wkdask.plan import Plan
 
 if TYPE_CHECKING:
@@ -22,8 +23,11 @@ Shape = Vec3IntLike | int | None
 BoxLike = NDBoundingBox | str | Iterable[Any]
 
 
-class PyramidVerbs(AppendVerbs):
+class PyramidVerbs:
     """The verbs of a layer that make magnifications of its magnifications; a part of `wkdask.Layer`."""
+
+    _store: DatasetStore
+    _name: str
 
     def plan_downsample(
         self,
@@ -60,9 +64,8 @@ class PyramidVerbs(AppendVerbs):
         """
         self._store.require_writable()
         layer = self._store.properties.layer(self._name)
-        shard = shard_of(shape_of(chunk_shape) or CHUNK, chunks_per_shard, shard_shape)
-        storage = storage_of(layer.data_format, chunk_shape, shard, compress)
-        given = {"chunk": chunk_shape is not None, "shard": shard is not None, "codec": compress is not True}
+        storage = storage_of(layer.data_format, chunk_shape, shard_shape, compress, chunks_per_shard=chunks_per_shard)
+        given = {"chunk": chunk_shape is not None, "shard": storage.shard is not None, "codec": compress is not True}
         coarser = replace(coarser, chosen=frozenset(what for what, was_given in given.items() if was_given))
         return plan_downsample(self._store.location, self._name, coarser, storage=storage, sampling=sampling, running=running)
 
@@ -117,8 +120,8 @@ class PyramidVerbs(AppendVerbs):
         coarsest_mag
             Where to end; default: where the longer of x and y has 100 voxels at most.
         interpolation_mode
-            ``default`` (median for colour, mode for segmentation), ``median``, ``mode``, ``nearest``, ``bilinear``, ``max``
-            or ``min``, in any case.
+            ``default`` (median for colour, mode for segmentation), ``median``, ``mode``, ``mean`` (or ``bilinear``),
+            ``bicubic``, ``nearest``, ``max`` or ``min``, in any case.
         compress
             Whether chunks are compressed, or by which codec.
         sampling_mode
@@ -128,7 +131,7 @@ class PyramidVerbs(AppendVerbs):
         chunk_shape, shard_shape
             As in `Layer.add_mag`.
         chunks_per_shard
-            Instead of ``shard_shape``: chunks of a shard along x, y, z.
+            Deprecated; instead of ``shard_shape``: chunks of a shard along x, y, z.
         allow_overwrite
             Whether magnifications that exist are made anew, in the chunks, shards and compression that they have; others that
             are given are refused. What an unfinished run with other settings has made is given up, and made anew from where
@@ -137,9 +140,10 @@ class PyramidVerbs(AppendVerbs):
             Only make and list empty magnifications.
         from_mag_view
             Instead of ``from_mag``: the magnification itself.
-        buffer_shape, force_sampling_scheme, executor
-            Accepted for scripts that give them: tasks are cut to the memory, the sampling mode is always kept to, and the
-            run takes threads of its own; see `plan_downsample` for clusters.
+        buffer_shape, force_sampling_scheme
+            Accepted for scripts that give them: tasks are cut to the memory, and the sampling mode is always kept to.
+        executor
+            As of `View.for_each_chunk`.
 
         Raises
         ------
@@ -158,7 +162,8 @@ class PyramidVerbs(AppendVerbs):
         >>> [str(mag) for mag in layer.mags]
         ['1', '2-2-1', '4-4-1', '8-8-1', '16-16-2']
         """
-        del buffer_shape, force_sampling_scheme, executor
+        del buffer_shape, force_sampling_scheme
+        warn_parameters(chunks_per_shard=chunks_per_shard)
         aligned: tuple[Mag, ...] = ()
         if align_with_other_layers:
             other = self._store.properties if align_with_other_layers is True else align_with_other_layers.properties
@@ -167,7 +172,8 @@ class PyramidVerbs(AppendVerbs):
         sampling = Sampling(True, coarsest, SamplingModes.parse(sampling_mode), interpolation_mode)
         coarser = Coarser(self._from(from_mag, from_mag_view), (), aligned, allow_overwrite)
         shapes = {"chunk_shape": chunk_shape, "shard_shape": shard_shape, "chunks_per_shard": chunks_per_shard}
-        self._run(coarser, sampling, only_setup_mags, compress=compress, **shapes)
+        with running_on(executor):
+            self._run(coarser, sampling, only_setup_mags, compress=compress, **shapes)
 
     def downsample_mag(
         self,
@@ -195,8 +201,10 @@ class PyramidVerbs(AppendVerbs):
             As in `downsample`.
         only_setup_mag
             Only make and list it, empty.
-        buffer_shape, executor
-            Accepted for scripts that give them.
+        buffer_shape
+            Accepted for scripts that give it.
+        executor
+            As of `View.for_each_chunk`.
 
         Examples
         --------
@@ -206,10 +214,12 @@ class PyramidVerbs(AppendVerbs):
         >>> layer.get_mag("8-8-2").spec.unit
         (1, 64, 64, 64)
         """
-        del buffer_shape, executor
+        del buffer_shape
+        warn_parameters(chunks_per_shard=chunks_per_shard)
         coarser = Coarser(self._from(from_mag, from_mag_view), (Mag(target_mag),), (), allow_overwrite)
         shapes = {"chunk_shape": chunk_shape, "shard_shape": shard_shape, "chunks_per_shard": chunks_per_shard}
-        self._run(coarser, Sampling(interpolation=interpolation_mode), only_setup_mag, compress=compress, **shapes)
+        with running_on(executor):
+            self._run(coarser, Sampling(interpolation=interpolation_mode), only_setup_mag, compress=compress, **shapes)
 
     def downsample_mag_list(
         self,
@@ -237,16 +247,20 @@ class PyramidVerbs(AppendVerbs):
             As in `downsample`.
         allow_overwrite, only_setup_mags, from_mag_view
             As in `downsample`.
-        buffer_shape, executor
-            Accepted for scripts that give them.
+        buffer_shape
+            Accepted for scripts that give it.
+        executor
+            As of `View.for_each_chunk`.
         """
-        del buffer_shape, executor
+        del buffer_shape
+        warn_parameters(chunks_per_shard=chunks_per_shard)
         mags = tuple(map(Mag, target_mags))
         if not mags:
             raise InputError("The list of magnifications is empty. Give at least one.")
         coarser = Coarser(self._from(from_mag, from_mag_view), mags, (), allow_overwrite)
         shapes = {"chunk_shape": chunk_shape, "shard_shape": shard_shape, "chunks_per_shard": chunks_per_shard}
-        self._run(coarser, Sampling(interpolation=interpolation_mode), only_setup_mags, compress=compress, **shapes)
+        with running_on(executor):
+            self._run(coarser, Sampling(interpolation=interpolation_mode), only_setup_mags, compress=compress, **shapes)
 
     def redownsample(
         self,
@@ -270,11 +284,14 @@ class PyramidVerbs(AppendVerbs):
             As in `downsample`.
         chunk_shape, shard_shape, compress
             Refused where the magnifications have others; they keep what they have.
-        buffer_shape, executor
-            Accepted for scripts that give them.
+        buffer_shape
+            Accepted for scripts that give it.
+        executor
+            As of `View.for_each_chunk`.
         """
-        del buffer_shape, executor
-        self._redo(interpolation_mode, None, chunk_shape=chunk_shape, shard_shape=shard_shape, compress=compress)
+        del buffer_shape
+        with running_on(executor):
+            self._redo(interpolation_mode, None, chunk_shape=chunk_shape, shard_shape=shard_shape, compress=compress)
 
     def update_pyramid(self, bounding_box: BoxLike, interpolation_mode: str = "default") -> None:
         """Redo what a change of the finest magnification makes of the coarser ones: only the units under a box.
@@ -316,7 +333,7 @@ class PyramidVerbs(AppendVerbs):
     def _redo(self, interpolation_mode: str, within: BoundingBox | None, **options: Any) -> None:
         self._store.require_writable()
         layer = self._store.properties.layer(self._name)
-        mags = sorted((Mag(mag.mag) for mag in layer.mags), key=lambda mag: mag.sort_key)
+        mags = [Mag(mag.mag) for mag in layer.finest_first]
         if len(mags) > 1:
             coarser = Coarser(mags[0], tuple(mags[1:]), (), True, within)
             self._run(coarser, Sampling(interpolation=interpolation_mode), **options)

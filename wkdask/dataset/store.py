@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from wkdask.errors import DatasetNotFoundError, ReadOnlyError
+from wkdask.arrays.opening import MAX_JSON_BYTES
+from wkdask.errors import DatasetNotFoundError, MetadataError, ReadOnlyError
 from wkdask.metadata import FILE_NAME, Properties
 from wkdask.plan import unfinished_jobs
 from wkdask.storage import Location, Stat, update_document
@@ -23,7 +26,8 @@ class DatasetStore:
 
     def __init__(self, location: Location, *, read_only: bool = False) -> None:
         self.location, self.read_only = location, read_only
-        self._seen: tuple[Stat, Properties] | None = None
+        self._seen: tuple[tuple[int, int], Properties] | None = None
+        self._held = threading.local()
 
     @property
     def document(self) -> Location:
@@ -38,7 +42,16 @@ class DatasetStore:
         ------
         DatasetNotFoundError
             Where there is none.
+        MetadataError
+            Where it is not sound, or larger than any.
         """
+        held: Properties | None = getattr(self._held, "properties", None)
+        if held is not None:
+            return held
+        if self._seen is None:
+            self._seen = self._read_at_once()
+            if self._seen is not None:
+                return self._seen[1]
         stat = self.document.stat()
         if stat is None:
             if unfinished_jobs(self.location):
@@ -47,9 +60,35 @@ class DatasetStore:
                     "Run the conversion again; it goes on."
                 )
             raise DatasetNotFoundError(f"{self.location} is no dataset: {FILE_NAME} is missing. Check the path.")
-        if self._seen is None or self._seen[0] != stat or not stat.mtime_ns:
-            self._seen = stat, Properties.from_json(self.document.read_bytes(), str(self.document))
+        if stat.size > MAX_JSON_BYTES:
+            raise MetadataError(f"{self.document} has {stat.size} bytes, expected at most {MAX_JSON_BYTES}. Restore the file.")
+        untold = not stat.mtime_ns and stat.tag in ("", f"{stat.size}-0")  # whether the store says nothing that changes with it
+        if self._seen is None or self._seen[0] != (stat.size, stat.stamp) or untold:
+            parsed = Properties.from_json(self.document.read_bytes(), str(self.document))
+            self._seen = (stat.size, stat.stamp), parsed
         return self._seen[1]
+
+    def _read_at_once(self) -> tuple[tuple[int, int], Properties] | None:
+        """Return the JSON in a store, and what tells when it changes, of one answer; None where it must be looked at."""
+        found = None if self.location.is_local else self.document.read_range(0, MAX_JSON_BYTES)
+        if found is None or found.size > MAX_JSON_BYTES:
+            return None
+        stat = Stat(found.size, 0, found.version)
+        return (stat.size, stat.stamp), Properties.from_json(found.data, str(self.document))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Take the JSON, in this thread and for the block, as it was at its beginning: on stores each look is a request."""
+        before = getattr(self._held, "properties", None)
+        self._held.properties = self.properties
+        try:
+            yield
+        finally:
+            self._held.properties = before
+
+    def know(self, place: Location) -> None:
+        """Open what lies in the store of another place with that one's options from now on; no document keeps them."""
+        self.location = self.location.knowing(place)
 
     def require_writable(self) -> None:
         """Raise `ReadOnlyError` where the dataset was opened for reading only."""
