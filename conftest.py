@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -26,5 +27,8 @@ def examples_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _where_examples_run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each docstring a copy of its own, as examples change the dataset."""
     if isinstance(request.node, pytest.DoctestItem):
-        monkeypatch.chdir(request.getfixturevalue("examples_folder"))
+        own = request.getfixturevalue("tmp_path")
+        shutil.copytree(request.getfixturevalue("examples_folder"), own, dirs_exist_ok=True)
+        monkeypatch.chdir(own)

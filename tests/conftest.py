@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hypothesis
 import pytest
@@ -19,10 +21,17 @@ import pytest
 REQUIRE_ALL = os.environ.get("WKDASK_REQUIRE_ALL") == "1"
 SKIPS = pytest.StashKey[list[str]]()
 NOBODY = 65534
+CTRL_C = signal.getsignal(signal.SIGINT)
 
-hypothesis.settings.register_profile("dev", max_examples=20, deadline=None)
-hypothesis.settings.register_profile("ci", max_examples=60, deadline=None, print_blob=True)
+hypothesis.settings.register_profile("dev", max_examples=8, deadline=None)
+hypothesis.settings.register_profile("ci", max_examples=30, deadline=None, derandomize=True)  # says the same each time
+hypothesis.settings.register_profile("search", max_examples=200, deadline=None, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if REQUIRE_ALL else "dev"))
+
+
+def examples(count: int) -> int:
+    """Return how many examples a test tries that needs more, or fewer, than others: all where everything is required."""
+    return count if REQUIRE_ALL else max(5, count // 3)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,12 +52,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not item.get_closest_marker("soak")]
 
 
+def why(report: pytest.TestReport) -> str:
+    """Return the line that a failure ends with, and where."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return f"{crash.path}:{crash.lineno}: {crash.message[:1000]}" if crash else str(report.longrepr)[-1000:]
+
+
 class SkipCounter:
-    """Notes what is skipped; where everything is required, one skip fails the run."""
+    """Notes what is skipped; where everything is required, one skip fails the run. Tells of failures when they happen."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self.skips = config.stash[SKIPS]
+        self.skips, self.config = config.stash[SKIPS], config
         self.in_charge = not hasattr(config, "workerinput")  # not a process of pytest-xdist
+
+    @property
+    def terminal(self) -> Any:
+        return self.config.pluginmanager.getplugin("terminalreporter")
 
     def note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
         if report.skipped and not hasattr(report, "wasxfail"):
@@ -57,6 +76,8 @@ class SkipCounter:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.note(report)
+        if report.failed and self.in_charge and self.terminal:
+            self.terminal.write_line(f"\n{report.nodeid} failed ({report.when}): {why(report)}", red=True)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         self.note(report)
@@ -72,6 +93,14 @@ class SkipCounter:
             terminalreporter.write_line("\n".join(sorted(set(self.skips))))
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_as_before() -> Iterator[None]:
+    """What hears Ctrl-C is always the same: with a command's own handler these processes would end in the middle."""
+    yield
+    after = signal.signal(signal.SIGINT, CTRL_C)
+    assert after is CTRL_C
+
+
 def absent(what: str) -> NoReturn:
     """End a test that can not run here: skipped, or failed where everything is required."""
     if REQUIRE_ALL:
@@ -79,16 +108,43 @@ def absent(what: str) -> NoReturn:
     pytest.skip(what)
 
 
-@pytest.fixture(scope="session")
-def webknossos_python() -> Path:
-    """The Python of the environment that holds the `webknossos` library, the oracle for files and command line."""
-    folder = os.environ.get("WKDASK_ORACLE_WEBKNOSSOS")
+def oracle_python(name: str, what: str) -> Path:
+    """Return the Python of the environment of an oracle."""
+    folder = os.environ.get(f"WKDASK_ORACLE_{name.upper().replace('-', '')}")
     home = Path(os.environ["HOME"]) / ".cache/wkdask-oracles" if os.environ.get("HOME") else None
-    places = [Path(folder)] if folder else [p / "webknossos" for p in (home, Path(__file__).parents[1] / ".oracles") if p]
+    places = [Path(folder)] if folder else [p / name for p in (home, Path(__file__).parents[1] / ".oracles") if p]
     for place in places:
         if (place / "bin/python").exists():
             return place / "bin/python"
-    absent("needs the webknossos library: make oracles")
+    absent(f"needs {what}: make oracles")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _memory_is_emptied() -> Iterator[None]:
+    """What tests write under memory:// would otherwise stay until the process ends."""
+    yield
+    memory = sys.modules.get("fsspec.implementations.memory")
+    if memory:
+        memory.MemoryFileSystem.store.clear()
+        memory.MemoryFileSystem.pseudo_dirs[:] = [""]
+
+
+@pytest.fixture(scope="session")
+def webknossos_python() -> Path:
+    """The Python of the environment that holds the `webknossos` library, the oracle for files and command line."""
+    return oracle_python("webknossos", "the webknossos library")
+
+
+@pytest.fixture(scope="session")
+def ome_python() -> Path:
+    """The Python of the environment that holds other programs' readers of OME-NGFF."""
+    return oracle_python("ome", "ome-zarr, ngff-zarr and ome-zarr-models")
+
+
+@pytest.fixture(scope="session")
+def cloudvolume_python() -> Path:
+    """The Python of the environment that holds `cloud-volume`, which reads and writes Neuroglancer volumes."""
+    return oracle_python("cloud-volume", "cloud-volume")
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,14 @@ def test_roofline(work: Path):
     assert labels["pyramid_by_flat"] > 0
 
 
+def test_copies(work: Path):
+    jobs = ("compress-wkw", "copy-zarr3-zarr3")
+    compressed, files = json.loads(run("copies.py", *jobs, *SIZE, "--work", work, "--runs", 1, "--json"))
+    needed = {"read", "place", "reorder", "encode", "write"}
+    assert needed <= {step for step, seconds in compressed["steps"].items() if seconds > 0}
+    assert {step for step, seconds in files["steps"].items() if seconds > 0} == {"write"}
+
+
 def test_codecs(work: Path):
     found = json.loads(run("codecs.py", *SIZE, "--work", work, "--runs", 1, "--codecs", "zstd:1,none", "--json"))
     assert found["zstd:1"]["disk"] < found["none"]["disk"]
@@ -74,3 +82,29 @@ def test_memory(work: Path):
 
 def test_images(tmp_path: Path):
     run("images.py", "--slices", 2, "--edge", 64)
+
+
+OPTIONS = ((), ("--bandwidth", 50, "--terabytes", 1000, "--workers", "100,1000"))
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_the_documentation_holds_what_is_simulated(options: tuple[object, ...]):
+    printed = run("simulate.py", "--markdown", *options)
+    assert printed.count("\n") > 3
+    assert printed in (FOLDER.parent / "docs/scale.md").read_text()
+
+
+def test_throughput():
+    words = ("--tasks", 300, "--processes", 1, "--strategies", "threads,leases", "--json")
+    for row in json.loads(run("throughput.py", *words)):
+        assert row["tasks a second"] > 0 and row["microseconds a task"] > 0 and 20 < row["MB"] < 1000
+
+
+@pytest.mark.soak
+def test_a_million_tasks_fit_into_a_gigabyte():
+    rows = json.loads(run("throughput.py", "--tasks", 1_000_000, "--processes", 2, "--strategies", "local,leases", "--json"))
+    assert len(rows) == 2 and all(100 < row["MB"] < 1000 for row in rows)
+
+
+def test_shards_cost_what_the_documentation_says():
+    assert run("shards.py") in (FOLDER.parent / "docs/cloud.md").read_text()

@@ -16,6 +16,7 @@ import tifffile
 from PIL import Image
 
 import wkdask as wk
+from tests.services.stores import SECRET, s3, s3_server  # noqa: F401 - fixtures
 
 HOME = Path(__file__).parents[1]
 NOTEBOOKS = sorted((HOME / "notebooks").glob("*.ipynb"))
@@ -65,7 +66,8 @@ def shown(notebook: Any, kind: str) -> dict[str, str]:
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             text = output.get("text") if kind == "stream" else output.get("data", {}).get(kind)
-            if text is not None:
+            progress = kind.startswith("text/") and output.output_type == "display_data"  # of runs that the cell made
+            if text is not None and not progress:
                 found.setdefault(cell.source.splitlines()[-1], text)
     return found
 
@@ -141,3 +143,25 @@ def check_pictures(notebook: Any) -> None:
         with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
             grey = np.asarray(image.convert("L"))
         assert len(np.unique(grey)) > 20
+
+
+@pytest.mark.slow
+def test_cloud(s3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    work = own_kernel(tmp_path, monkeypatch)
+    for name, value in {"WKDASK_STORE": s3.url, **s3.environment}.items():
+        monkeypatch.setenv(name, value)
+    look = "import json; from wkdask.storage import Location; "
+    look += "json.dumps(sorted(p for p, _ in Location.of(store, options).files_below()))"
+    notebook = executed(HOME / "notebooks/cloud.ipynb", look, work)
+    texts = shown(notebook, "text/plain")
+    names = json.loads(texts[look.splitlines()[-1]].strip("'"))
+    assert {name.split("/")[0] for name in names} == {"dataset", "copy"} and len(names) > 20
+    assert not s3.keys() and not s3.uploads() and list(work.iterdir()) == []
+    assert list((tmp_path / "TMPDIR").glob("wkdask-*")) == []
+    assert texts["box.shape, bool(same)"] == "((1, 64, 48, 8), True)"
+    [alike] = (text for line, text in texts.items() if line.startswith("[np.array_equal"))
+    assert alike == "[True, True]"
+    said = shown(notebook, "stream")
+    assert "the secret key is wrong" in said["    print(error)"] and "not-the-right-one" not in said["    print(error)"]
+    assert " requests" in said["print(plan)"] and "tasks done" in said["print(report)"]
+    assert SECRET not in json.dumps(notebook)

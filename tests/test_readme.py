@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -21,7 +22,7 @@ import pytest
 import wkdask as wk
 
 HOME = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/first-steps.md", "docs/images.md")
+PAGES = ("README.md", "docs/first-steps.md", "docs/images.md", "docs/coming-from-webknossos.md", "docs/executors.md")
 SIZE = (72, 64, 24)
 
 
@@ -83,7 +84,17 @@ def test_blocks_run(page: str, after_demo: Path, monkeypatch: pytest.MonkeyPatch
             exec(compile(code, page, "exec"), names)
 
 
-OTHERS = ("docs/json-output.md", "docs/command-line.md", "docs/concepts.md", "docs/index.md", "notebooks/README.md")
+OTHERS = (
+    "docs/formats.md",
+    "docs/interop.md",
+    "docs/verifying.md",
+    "docs/equality.md",
+    "docs/json-output.md",
+    "docs/command-line.md",
+    "docs/concepts.md",
+    "docs/index.md",
+    "notebooks/README.md",
+)
 
 
 @pytest.mark.parametrize("page", [*PAGES, *OTHERS])
@@ -113,21 +124,35 @@ def test_all_keys_of_json_documents_are_described(
         [*convert, "--dry-run"],
         convert,
         [*convert[:3], "--layer-name", "wkw", "--data-format", "wkw", "--shard-shape", "32", "--dry-run"],
-        ["downsample", str(tmp_path / "ds"), "--max-mag", "8", "--dry-run"],
+        ["downsample", str(tmp_path / "ds"), "--max-mag", "8", "--dry-run", "--probe", "1"],
         ["downsample", str(tmp_path / "ds"), "--max-mag", "8"],
         ["downsample", str(tmp_path / "ds"), "--max-mag", "8"],
         ["info", str(after_demo / "demo-output/dataset")],
         ["info", str(tmp_path / "no")],
+        ["copy-dataset", str(tmp_path / "ds"), str(tmp_path / "copy"), "--data-format", "zarr", "--dry-run"],
+        ["copy-dataset", str(tmp_path / "ds"), str(tmp_path / "copy"), "--data-format", "zarr"],
+        ["rechunk", str(tmp_path / "copy"), "--chunk-shape", "16", "--dry-run"],
+        ["rechunk", str(tmp_path / "copy"), "--chunk-shape", "16"],
+        ["compress", str(tmp_path / "copy")],
+        ["hash", str(tmp_path / "copy")],
+        ["check-equality", str(tmp_path / "ds"), str(tmp_path / "copy")],
+        ["diff", str(tmp_path / "ds"), str(tmp_path / "other")],
+        ["check-equality", str(tmp_path / "ds"), str(tmp_path / "other")],
+        ["verify", str(tmp_path / "other")],
+        ["resume", str(tmp_path / "ds")],
     ]
     codes = []
     for command in commands:
+        if str(tmp_path / "other") in command and not (tmp_path / "other").exists():
+            changed = wk.Dataset.open(shutil.copytree(tmp_path / "copy", tmp_path / "other")).get_layer("raw").get_mag(1)
+            changed.write(changed.read(absolute_offset=(0, 0, 0), size=(1, 1, 1)) ^ 1, absolute_offset=(0, 0, 0))
         monkeypatch.setattr(sys, "argv", ["wkdask", *command, "--json"])
         codes.append(run())
         document = json.loads(capsys.readouterr().out)
         if "settings" in document:
             document["settings"]["layer"] = None  # as in the dataset's own JSON
         assert {key for key in keys(document) if not re.search(rf"[`.]{key}\b|\"{key}\"", text)} == set()
-    assert codes == [0, 0, 0, 0, 0, 0, 0, 1]
+    assert codes == [0, 0, 0, 0, 0, 0, 0, 1, *[0] * 7, 1, 1, 0, 0]
 
 
 def test_readme_names_all_exit_codes() -> None:
@@ -139,15 +164,13 @@ def test_readme_names_all_exit_codes() -> None:
 
 
 def test_readme_names_all_strategies_kernels_formats_and_commands() -> None:
-    from wkdask.cli.app import app
     from wkdask.clusters import STRATEGIES
     from wkdask.formats import FORMATS
     from wkdask.operations.choices import KERNELS
 
     text = (HOME / "README.md").read_text()
     codecs = [codec for form in FORMATS.values() for codec in form.codecs]
-    commands = [command.callback.__name__ for command in app.registered_commands if command.callback]
-    assert [name for name in (*STRATEGIES, *KERNELS, *FORMATS, *codecs, *commands) if f"`{name}`" not in text] == []
+    assert [name for name in (*STRATEGIES, *KERNELS, *FORMATS, *codecs, *commands()) if f"`{name}`" not in text] == []
 
 
 def documented(command: str) -> dict[str, str]:
@@ -165,18 +188,20 @@ def commands() -> dict[str, Any]:
 
     from wkdask.cli.app import app
 
-    return typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    found = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    groups = {name: command.commands for name, command in found.items() if hasattr(command, "commands")}
+    plain = {name: command for name, command in found.items() if name not in groups}
+    return plain | {f"{name} {inner}": command for name, those in groups.items() for inner, command in those.items()}
 
 
-@pytest.mark.parametrize("name", ["convert", "downsample", "info"])
+@pytest.mark.parametrize("name", sorted(commands()))
 def test_tables_of_the_command_line_name_every_option(name: str) -> None:
-    assert set(commands()) == {"convert", "downsample", "info"}
     options = [p for p in commands()[name].params if p.param_type_name == "option"]
     spelled = {spelling for option in options for spelling in (*option.opts, *option.secondary_opts)}
     assert set(documented(name)) == spelled - {"--help", "-h"}
 
 
-@pytest.mark.parametrize("name", ["convert", "downsample"])
+@pytest.mark.parametrize("name", sorted(commands()))
 def test_tables_of_the_command_line_say_the_defaults(name: str) -> None:
     told = documented(name)
     for option in commands()[name].params:
@@ -188,12 +213,14 @@ def test_tables_of_the_command_line_say_the_defaults(name: str) -> None:
 
 
 def test_tables_of_the_command_line_name_all_choices() -> None:
-    import inspect
     from enum import Enum
+    from typing import get_args, get_type_hints
 
-    from wkdask.cli.convert import convert
+    from wkdask.cli.app import app
 
     text = (HOME / "docs/command-line.md").read_text()
-    enums = [p.default for p in inspect.signature(convert).parameters.values() if isinstance(p.default, Enum)]
-    assert len(enums) >= 4
-    assert [choice.value for one in enums for choice in type(one) if f"`{choice.value}`" not in text] == []
+    hints = [hint for command in app.registered_commands for hint in get_type_hints(command.callback).values()]
+    kinds = {kind for hint in hints for kind in (hint, *get_args(hint)) if isinstance(kind, type) and issubclass(kind, Enum)}
+    choices = {choice.value for kind in kinds for choice in kind}
+    assert len(choices) >= 15
+    assert [choice for choice in choices if f"`{choice}`" not in text] == []

@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.arrays.memory_handle import huge_array, memory_array
+from tests.conftest import examples
 from wkdask.arrays.dask_view import auto_chunk
 from wkdask.errors import InputError
 from wkdask.geometry.grid import Box, Grid
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(st.data())
 def test_blocks_lie_on_chunks_and_hold_the_box(data: st.DataObject) -> None:
     axes = data.draw(st.sampled_from(("cxyz", "tzyx", "xyz")))

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import tifffile
+
+LIVING = """
+import signal, sys
+from wkdask.cli import main
+from wkdask.storage import observe
+
+def look(event, url):
+    if event in ("append", "publish") and ".jsonl" in url:  # on disk, and on stores
+        print("begun", flush=True)
+        sys.stdin.read()
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where these tests run in the background
+sys.argv[0] = "wkdask"
+with observe(look):
+    sys.exit(main())
+"""
 
 
 class Ended(NamedTuple):
@@ -28,6 +45,19 @@ def arguments(source: object, target: object, *options: object) -> list[str]:
     if "--chunks-per-shard" in given:
         del usual["--shard-shape"]
     return ["convert", str(source), str(target), *(w for k, v in usual.items() if k not in given for w in (k, v)), *given]
+
+
+@contextmanager
+def living(*words: str) -> Iterator[subprocess.Popen[str]]:
+    """A command in a process of its own, which hangs after its first task until its input ends."""
+    program = [sys.executable, "-c", LIVING, *words, "--distribution-strategy", "threads"]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            assert running.stdout
+            assert running.stdout.readline() == "begun\n"
+            yield running
+        finally:
+            running.kill()
 
 
 @pytest.fixture

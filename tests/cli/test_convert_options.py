@@ -89,6 +89,7 @@ TWINS = [
     ("em", "--data-format wkw --codec lz4", {"data_format": "wkw", "compress": Codec("lz4")}),
     ("em", "--chunk-shape 16,8,4 --shard-shape 32,32,16", {"chunk_shape": (16, 8, 4), "shard_shape": (32, 32, 16)}),
     ("em", "--chunk-shape 8 --chunks-per-shard 4,2,1", {"chunk_shape": 8, "shard_shape": None, "chunks_per_shard": (4, 2, 1)}),
+    ("em", "--axis-order czyx", {"axis_order": "czyx"}),
     ("em", "--no-compress", {"compress": False}),
     ("em", "--codec none", {"compress": False}),
     ("em", "--codec gzip:3", {"compress": Codec("gzip", 3)}),
@@ -133,12 +134,15 @@ COMMAND_ONLY = {
     "--distribution-strategy",
     "--scratch",
     "--dry-run",
+    "--job-resources",
+    "--probe",
     "--as-json",
     "--progress",
     "--verbose",
     "--quiet",
     "--compress",
     "--downsample",
+    "--axes",  # of volumes, in tests/operations/test_volumes.py
 }
 
 
@@ -182,7 +186,7 @@ WRONG = [
     ("gap", "--z-from-name _z[0-9]+", {"z_from_name": "_z[0-9]+"}),
     ("gap", "--z-from-name (", {"z_from_name": "("}),
     ("em", "--voxel-size x", {"voxel_size": ("x",)}),
-    ("em", "--data-format n5", {"data_format": "n5"}),
+    ("em", "--data-format tiff", {"data_format": "tiff"}),
     ("em", "--codec zstd:3 --data-format wkw", {"compress": Codec("zstd", 3), "data_format": "wkw"}),
     ("em", "--chunk-shape 16,16,8 --data-format wkw", {"chunk_shape": (16, 16, 8), "data_format": "wkw"}),
     ("em", "--mag 3", {"mag": "3"}),
@@ -218,7 +222,7 @@ def test_twins_refuse_the_same(cli, tmp_path, sources, source, words, parameters
     assert not (tmp_path / "ds").exists()
 
 
-@pytest.mark.parametrize("text", ["q", "x-y", "xyw", "1"])
+@pytest.mark.parametrize("text", ["q", "x-y", "xyw", "4"])
 def test_flips_that_name_no_axes(cli, tmp_path, sources, text):
     done = cli("convert", sources / "em", tmp_path / "ds", "--voxel-size", "4,4,35", "--flip", text)
     assert (done.code, f"{text!r} does not name axes. Write" in done.err) == (2, True)
@@ -232,10 +236,16 @@ def test_choices_that_are_none(cli, tmp_path, sources, words):
     assert (done.code, words[0] in done.err, "Traceback" in done.err) == (2, True, False)
 
 
-def test_shards_given_twice(cli, tmp_path, sources):
-    words = ("--chunks-per-shard", "2", "--shard-shape", "64")
-    done = cli("convert", sources / "em", tmp_path / "ds", "--voxel-size", "4,4,35", *words)
-    assert (done.code, "Both --chunks-per-shard and --shard-shape were given. Give one" in done.err) == (2, True)
+@pytest.mark.parametrize(
+    ("words", "both"),
+    [
+        ("--chunks-per-shard 2 --shard-shape 64", "--chunks-per-shard and --shard-shape"),
+        ("--codec zstd --no-compress", "--codec and --no-compress"),
+    ],
+)
+def test_storage_given_twice(cli, tmp_path, sources, words, both):
+    done = cli("convert", sources / "em", tmp_path / "ds", "--voxel-size", "4,4,35", *words.split())
+    assert (done.code, f"Both {both} were given. Give one" in done.err) == (2, True)
 
 
 def test_a_voxel_size_that_nobody_tells_is_asked_for(cli, tmp_path, sources):

@@ -44,6 +44,7 @@ TABLE = {
     "--name": ("my dataset", lambda t: wk.Dataset.open(t).name, "my dataset"),
     "--chunk-shape": ("8,16,32", lambda t: spec_of(t).chunk, (1, 8, 16, 32)),
     "--shard-shape": ("16,32,64", lambda t: (spec_of(t).unit, spec_of(t, "2-2-1").unit), ((1, 16, 32, 64),) * 2),
+    "--axis-order": ("czyx", lambda t: spec_of(t).axes, tuple("czyx")),
     "--no-compress": (None, lambda t: spec_of(t).codec, None),
     "--codec": ("gzip:3", lambda t: str(spec_of(t).codec), "gzip:3"),
     "--no-downsample": (None, names, ["1"]),
@@ -78,8 +79,10 @@ PRACTICAL = {
     "--restart": None,
     "--channel": "0",
     "--timepoint": "0",
+    "--axes": "zyx",
     "--compress": None,
     "--downsample": None,
+    "--probe": "2",
 }
 
 
@@ -125,7 +128,7 @@ def test_the_tables_name_every_option():
 
     from wkdask.cli.convert import convert
 
-    known = {*TABLE, *PRACTICAL, "--overwrite-existing", "--dry-run"}
+    known = {*TABLE, *PRACTICAL, "--job-resources", "--overwrite-existing", "--dry-run"}
     parameters = {name: p for name, p in inspect.signature(convert).parameters.items() if name not in ("source", "target")}
     options = {"--json" if name == "as_json" else "--" + name.replace("_", "-") for name in parameters}
     assert options <= known

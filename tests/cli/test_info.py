@@ -127,7 +127,7 @@ def test_arrays_that_are_gone(cli, convert, slices, tmp_path):
 def test_datasets_that_python_made(cli, tmp_path):
     dataset = wk.Dataset(tmp_path / "ds", (1, 2, 3))
     assert cli("info", tmp_path / "ds").code == 0
-    dataset.add_layer("seg", "segmentation", "uint64")
+    dataset.add_layer("seg", "segmentation", dtype="uint64")
     text = cli("info", tmp_path / "ds").out
     assert "seg: segmentation, 1 x uint64" in text
     assert "largest segment id not known" in text

@@ -165,3 +165,23 @@ def test_while_libraries_load():
     child = start(sys.executable, "-c", script, "info", ".")
     said = child.communicate(timeout=30)[1]
     assert (child.returncode, said) == (130, "error: Stopped. Run the same again to go on.\n")
+
+
+def test_during_garbage_collection():
+    """An exception in a callback of the collector is printed and forgotten; Ctrl-C is not."""
+    script = (
+        "import gc, os, signal, time\n"
+        "from wkdask.cli import stopping\n"
+        "signal.signal(signal.SIGINT, stopping._stop)\n"
+        "sent = []\n"
+        "def told(phase, info):\n"
+        "    sent or sent.append(os.kill(os.getpid(), signal.SIGINT))\n"
+        "    time.sleep(0.001)\n"
+        "gc.callbacks.append(told)\n"
+        "try:\n"
+        "    gc.collect()\n"
+        "    time.sleep(30)\n"
+        "except KeyboardInterrupt:\n"
+        "    os._exit(3)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False, timeout=25).returncode == 3

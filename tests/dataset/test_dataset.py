@@ -75,7 +75,7 @@ def test_names_are_saved(dataset, tmp_path):
 
 def test_add_layer(dataset, tmp_path):
     color = dataset.add_layer("em", "color", dtype="uint16", num_channels=3, bounding_box=BOX)
-    segments = dataset.add_layer("seg", "segmentation", np.uint32)
+    segments = dataset.add_layer("seg", "segmentation", dtype=np.uint32)
     assert (color.dtype, color.num_channels, color.category, color.bounding_box) == (np.uint16, 3, "color", BOX)
     assert isinstance(segments, wk.SegmentationLayer)
     assert not isinstance(color, wk.SegmentationLayer)
@@ -128,7 +128,8 @@ def test_mags_in_any_spelling(layer):
 
 
 def test_add_mag(dataset, tmp_path):
-    layer = dataset.add_layer("em", "color", "uint16", 3, bounding_box=wk.BoundingBox((0, 0, 0), (100, 100, 50)))
+    box = wk.BoundingBox((0, 0, 0), (100, 100, 50))
+    layer = dataset.add_layer("em", "color", dtype="uint16", num_channels=3, bounding_box=box)
     spec = layer.add_mag(2, chunk_shape=(16, 16, 8), shard_shape=32, compress=False).spec
     assert (spec.chunk, spec.unit, spec.codec, spec.dtype) == ((3, 16, 16, 8), (3, 32, 32, 32), None, "uint16")
     assert spec.shape == (3, 64, 64, 32)
@@ -164,7 +165,7 @@ def test_read_only_refuses_every_change(dataset, mag, tmp_path):
 
 
 def test_largest_segment_id(dataset, tmp_path):
-    layer = dataset.add_layer("seg", "segmentation", "uint64")
+    layer = dataset.add_layer("seg", "segmentation", dtype="uint64")
     assert layer.largest_segment_id is None
     for value in (7, np.uint64(2**63 + 5), 0, None):
         layer.largest_segment_id = value

@@ -89,6 +89,7 @@ TABLE = [
     ("chunk_shape", (4, 8, 16), lambda d: spec(d).chunk, (1, 4, 8, 16)),
     ("shard_shape", (32, 16, 8), lambda d: spec(d).unit, (1, 32, 16, 8)),
     ("chunks_per_shard", (4, 2, 1), lambda d: spec(d).unit, (1, 32, 16, 8)),
+    ("axis_order", "czyx", lambda d: (spec(d).axes, spec(d).shape), (tuple("czyx"), (1, 5, 21, 34))),
     ("compress", False, lambda d: spec(d).codec, None),
     ("compress", True, lambda d: spec(d).codec, Codec("zstd", 5)),
     ("compress", Codec("gzip", 3), lambda d: spec(d).codec, Codec("gzip", 3)),
@@ -121,9 +122,19 @@ TABLE = [
     ("memory_limit", 4 << 30, first_mag, lambda v: v),
     ("memory_limit", "4GiB", first_mag, lambda v: v),
     ("restart", True, first_mag, lambda v: v),
-    ("executor", object(), first_mag, lambda v: v),
+    ("executor", "sync", first_mag, lambda v: v),
 ]
-ELSEWHERE = {"input_path", "output_path", "voxel_size_with_unit", "coarsest_mag", "sampling_mode", "interpolation_mode"}
+ELSEWHERE = {
+    "axes",
+    "scale",
+    "input_path",
+    "output_path",
+    "voxel_size_with_unit",
+    "coarsest_mag",
+    "sampling_mode",
+    "interpolation_mode",
+    "storage_options",
+}
 
 
 @pytest.mark.parametrize(("name", "value", "look", "expected"), TABLE, ids=lambda v: v if isinstance(v, str) else "")
@@ -396,7 +407,7 @@ WRONG = [
     ({"voxel_size": 4}, r"voxel size 4 is not three numbers\. Give"),
     ({"layer_category": "mask"}, r"no category 'mask'\. Use color or segmentation"),
     ({"layer_category": "segmentation", "dtype": "float32"}, r"voxels would be float32; a segmentation layer holds .*\. Give"),
-    ({"data_format": "n5"}, r"no format 'n5' here; there are wkw, zarr3\. Use one"),
+    ({"data_format": "tiff"}, r"no format 'tiff' here; there are .*wkw.*zarr3\. Use one"),
     ({"data_format": "wkw", "compress": Codec("zstd", 3)}, r"format wkw has no codec 'zstd'; it has .*\. Use one"),
     ({"compress": Codec("lz4")}, r"format zarr3 has no codec 'lz4'; it has .*\. Use one"),
     ({"compress": "gzip"}, r"compress is 'gzip'; expected True, False or a codec\. Give"),
@@ -409,7 +420,7 @@ WRONG = [
     ({"memory_limit": "much"}, r"'much' is no amount of memory\. Write it like"),
     ({"rescale": (9, 3)}, r"'9,3' is no way to rescale\. Use"),
     ({"voxel_size": "4,4"}, r"is not a voxel size\. Give three"),
-    ({"data_format": "Zarr3"}, r"no format 'Zarr3' here; there are wkw, zarr3\. Use one"),
+    ({"data_format": "Zarr3"}, r"no format 'Zarr3' here; there are .*wkw.*zarr3\. Use one"),
     ({"chunk_shape": 1024, "shard_shape": 1024}, r"chunk of \(1024, 1024, 1024\) has 1073741824 voxels, more than .*\. Make"),
     ({"shard_shape": 2**40}, r"shard of .* has .* chunks, more than 16777216\. Use"),
     ({"missing": "guess"}, r"missing is 'guess'; expected one of .*\. Use one"),

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import wkdask as wk
+from tests.conftest import examples
 from wkdask.arrays import MagArray
 from wkdask.dataset.grid_drawing import DEPTH, EDGE, GAP, THINNEST, draw_grid
 from wkdask.dataset.html import MAX_LAYERS, MAX_THUMBNAILS
@@ -187,7 +188,7 @@ def drawn(array, layer, edge=256):
     return np.asarray(Image.open(io.BytesIO(draw_thumbnail(array, layer, edge))))
 
 
-@settings(max_examples=10)
+@settings(max_examples=examples(10))
 @given(layouts, st.tuples(*[st.integers(1, 40)] * 3), st.tuples(*[st.integers(0, 20)] * 3), st.data())
 def test_the_middle_section_in_any_order_of_axes(tmp_path_factory, axes, size, origin, data):
     sizes = dict(zip("xyz", size, strict=True)) | {"c": 2, "t": 3}
@@ -394,7 +395,7 @@ def files_of(dataset):
     return sorted(path for path in Path(dataset.path).rglob("*") if path.is_file() and path.stat().st_size)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 99), st.sampled_from(["empty", "missing", "torn", "flipped", "noise", "folder"]), st.integers(0, 10**6))
 def test_damaged_files_never_raise(dataset, layer, mag, which, damage, seed):
     files = files_of(dataset)

@@ -72,7 +72,7 @@ def finest(dataset, voxels):
 
 
 def test_spellings_do_what_they_say(finest):
-    ignored = {"executor": object(), "buffer_shape": (64, 64, 64)}
+    ignored = {"executor": "sync", "buffer_shape": (64, 64, 64)}
     finest.downsample(coarsest_mag=2, sampling_mode="isotropic", chunk_shape=8, chunks_per_shard=4, **ignored)
     assert finest.get_mag(2).spec.unit == (1, 32, 32, 32)
     finest.downsample(coarsest_mag=4, sampling_mode="isotropic", force_sampling_scheme=True, **SMALL)
@@ -142,6 +142,16 @@ def test_all_layers_at_once(dataset, finest, layer, mag):
     assert str(list(layer.mags)[-1]) == "16-16-4"
 
 
+def test_all_layers_but_links(finest, tmp_path):
+    """A link in front of them keeps no layer from its magnifications."""
+    other = wk.Dataset(tmp_path / "linking", (4, 4, 35))
+    other.add_symlink_layer(finest, new_layer_name="link")
+    own = other.add_layer_as_copy(finest, "own")
+    with pytest.raises(ReadOnlyError, match="link"):
+        other.downsample(coarsest_mag=4)
+    assert len(own.mags) > 1 and [str(m) for m in finest.mags] == ["1"]
+
+
 BOX = (10, 6, 2), (5, 4, 3)
 
 
@@ -176,3 +186,38 @@ def test_boxes_in_any_spelling(layer, mag, voxels, box):
 def test_what_is_no_box(layer, mag, box):
     with pytest.raises(InputError):
         layer.update_pyramid(box)
+
+
+def test_an_older_spelling_of_shards_tells_the_new_one(finest):
+    shards = {"chunk_shape": 8, "chunks_per_shard": 2, "only_setup_mag": True}
+    verbs = [
+        lambda: finest.downsample_mag(1, 2, **shards),
+        lambda: finest.downsample_mag_list(2, [4], chunk_shape=8, chunks_per_shard=2, only_setup_mags=True),
+        lambda: finest.downsample(coarsest_mag=8, sampling_mode="isotropic", chunk_shape=8, chunks_per_shard=2),
+    ]
+    for verb in verbs:
+        with pytest.warns(DeprecationWarning, match="shard_shape, which is in voxels") as told:
+            verb()
+        assert [warning.filename for warning in told if warning.category is DeprecationWarning] == [__file__]
+
+
+def test_errors_of_mags_are_of_both_kinds(finest):
+    finest.downsample_mag(1, 2, **SMALL)
+    for kind in (KeyError, IndexError):
+        with pytest.raises(kind, match=r"^Layer 'cells' has no magnification 16"):
+            finest.downsample(from_mag=16)
+    for kind in (ValueError, IndexError):
+        with pytest.raises(kind, match="has a magnification 2 already"):
+            finest.downsample_mag(1, 2)
+
+
+def test_copies_are_called_as_scripts_say(dataset, finest, caplog):
+    other = dataset.add_layer_like(finest, "other")
+    with caplog.at_level("DEBUG", "wkdask"):
+        other.add_mag_as_copy(finest.get_mag(1), progress_desc="moving cells")
+    assert "moving cells" in caplog.text
+    with pytest.warns(DeprecationWarning, match="add_mag_as_copy"):
+        assert other.add_copy_mag(finest.get_mag(1), exists_ok=True).mag == 1
+    third = dataset.add_layer_like(finest, "third")
+    with pytest.warns(DeprecationWarning, match="add_mag_as_copy"):
+        assert third.add_copy_mag(finest.get_mag(1), chunk_shape=8, shard_shape=32).spec.unit == (1, 32, 32, 32)

@@ -32,6 +32,18 @@ def test_all_layers_are_there(tmp_path):
     assert all(list(map(str, layer.mags)) == ["1"] for layer in layers.values())
 
 
+def test_all_magnifications_are_there(tmp_path):
+    dataset = wk.Dataset(tmp_path / "ds", (1, 1, 1))
+    dataset.add_layer("em", "color", bounding_box=wk.BoundingBox((0, 0, 0), (8, 8, 8)))
+    eight("mags", tmp_path)
+    layer = wk.Dataset.open(tmp_path / "ds").get_layer("em")
+    assert [mag.to_tuple() for mag in layer.mags] == [(2**n,) * 3 for n in range(8)]
+    assert layer.bounding_box.size == (256, 256, 256)
+    for n, mag in enumerate(layer.mags):
+        assert (layer.get_mag(mag).read(absolute_offset=(0, 0, 0), size=(2 * 2**n,) * 3) == n + 1).all()
+        assert list(dataset.get_layer(f"layer-{n}").mags) == [mag]
+
+
 @pytest.mark.parametrize("verb", ["write", "grow"])
 def test_neighbours_in_one_shard_are_there(tmp_path, verb):
     dataset = wk.Dataset(tmp_path / "ds", (1, 1, 1))

@@ -21,6 +21,13 @@ def main(verb: str, place: str, number: int) -> None:
         for k in range(3):
             dataset.add_layer(f"layer-{number}-{k}", "color", bounding_box=wk.BoundingBox((0, 0, 0), (8, 8, 8))).add_mag(1)
         return
+    if verb == "mags":
+        shared = wk.Dataset.open(Path(place, "ds")).get_layer("em")
+        own = wk.Dataset.open(Path(place, "ds")).add_layer(f"layer-{number}", "color", bounding_box=shared.bounding_box)
+        with shared.new_mag(2**number) as mag:
+            mag.write(np.full((2, 2, 2), number + 1, "uint8"), absolute_offset=(0, 0, 0), allow_resize=True)
+        own.add_mag_as_ref(shared.get_mag(2**number))
+        return
     mag = wk.Dataset.open(Path(place, "ds")).get_layer("em").get_mag(1)
     piece = np.full((6, 20, 20), number + 1, "uint8")  # of chunks of 16, so that neighbours share them
     mag.write(piece, absolute_offset=(6 * number, 0, 0), allow_resize=verb == "grow")

@@ -21,7 +21,7 @@ from wkdask.formats.zarr3_document import DTYPES
 from wkdask.geometry.grid import Box
 from wkdask.storage import Location
 
-CODECS = ("none", "zstd:-3", "zstd:1", "zstd:5", "zstd:19", "gzip:0", "gzip:1", "gzip:9")
+CODECS = ("none", "zstd:-3", "zstd:5", "zstd:19", "gzip:0", "gzip:9", "blosc-lz4:5", "blosc-zstd:1")
 KINDS = ("local", "memory")
 Array = np.ndarray[Any, Any]
 

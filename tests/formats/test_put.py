@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from tests.conftest import examples
 from tests.formats.arrays import bits, boxes_in, filled_chunks, fresh_place, noise, specs
 from tests.formats.test_wkw import make
 from tests.formats.test_wkw import specs as wkw_specs
@@ -18,7 +19,7 @@ from wkdask.geometry.grid import Box, Tiling
 
 @pytest.mark.parametrize("group_bytes", [0, 4 << 20], ids=["one by one", "two along each axis"])
 @pytest.mark.parametrize("name", ["wkw", "zarr3"])
-@hypothesis.settings(max_examples=60, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.settings(max_examples=examples(60), suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @hypothesis.given(data=st.data())
 def test_any_pieces_in_any_order(
     name: str, group_bytes: int, data: st.DataObject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import random
 import struct
+import types
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from tests.formats.arrays import KINDS, bits, boxes_in, fresh_place, noise
 from wkdask.errors import DamagedError, DatasetExistsError, DatasetNotFoundError, InputError
 from wkdask.formats import ArraySpec, Wkw, WkwArray, find_format, open_array, parse_codec, wkw_reader, wkw_writer
 from wkdask.formats.wkw_header import DTYPES, Header
-from wkdask.geometry.grid import Box
+from wkdask.geometry.grid import Box, Tiling
 from wkdask.storage import Location, observe
 
 UNIT = (0, 0, 0, 0)
@@ -131,6 +133,34 @@ def test_small_pieces_and_spools_change_nothing(codec: str, tmp_path: Path, monk
     np.testing.assert_array_equal(pieces.read(box), voxels[box.slices])
     monkeypatch.setattr(wkw_reader, "PIECE_BYTES", 63)  # less than a block
     np.testing.assert_array_equal(pieces.read(box), voxels[box.slices])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_unit_put_whole_is_the_same_file(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    array = make(fresh_place(kind, tmp_path), edge=29)  # its last files are not full
+    for index in (UNIT, (0, 1, 0, 1)):
+        box = array.spec.grid.unit_box(index).intersect(array.spec.grid.box)
+        voxels, place, tiles = sparse(box, "uint8", 4), array.unit_location(index), Tiling(box, array.spec.chunk)
+        with array.unit(index) as out:
+            for cell in [tiles.box(n) for n in reversed(range(len(tiles)))]:
+                out.put(cell, voxels[cell.relative_to(box.start).slices])
+        collected, said = place.read_bytes(), out.written
+        np.testing.assert_array_equal(array.read(box), voxels)
+        with monkeypatch.context() as patch:
+            no_bytes = types.SimpleNamespace(SpooledTemporaryFile=lambda *given, **named: io.StringIO())
+            patch.setattr(wkw_writer, "tempfile", no_bytes)
+            with array.unit(index) as out:
+                out.put(box, voxels)
+        assert place.read_bytes() == collected
+        assert (out.written.size, out.written.digest, out.written.chunks) == (said.size, said.digest, said.chunks)
+        with pytest.raises(InputError, match="comes after block"), array.unit(index) as out:
+            out.put(box, voxels)
+            out.put(box, voxels)
+        assert place.read_bytes() == collected
+        with array.unit(index) as out:  # with a chunk that was put before
+            out.put(cell, voxels[cell.relative_to(box.start).slices])
+            out.put(box, voxels)
+        assert place.read_bytes() == collected
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -367,3 +397,28 @@ def test_both_formats_say_what_they_offer() -> None:
         offered = find_format(name)
         assert offered.usual_codec.name in offered.codecs
         assert all(codec is None or codec.name in offered.codecs for codec in map(parse_codec, offered.codecs))
+
+
+@pytest.mark.parametrize("width", [64, 72, 70, 33])  # rows of 32 bytes may be gathered by an index, or lie at odd places
+@pytest.mark.parametrize("start", [0, 32])
+def test_rows_of_regions_of_any_width(width: int, start: int, tmp_path: Path) -> None:
+    spec = ArraySpec((1, 128, 64, 64), "uint8", tuple("cxyz"), (1, 32, 32, 32), (1, 128, 128, 128), None)
+    array = Wkw().create(Location(str(tmp_path / "color" / "1")), spec)
+    region = Box((0, start, 0, 0), (1, start + width, 64, 64))
+    wide = np.asfortranarray(noise(Box((0, 0, 0, 0), (1, width + 7, 64, 64)), "uint8", 1))
+    whole = np.asfortranarray(noise(region, "uint8", 2))
+    for voxels in (whole, wide[:, 3 : 3 + width], np.ascontiguousarray(whole)):
+        with array.unit((0, 0, 0, 0)) as out:
+            out.put(region, voxels)
+        np.testing.assert_array_equal(array.read(region), voxels)
+
+
+def test_arrays_that_would_be_larger_than_positions_go_are_refused_by_name(folder: Path) -> None:
+    place = fresh_place("local", folder)
+    Wkw().create(place, ArraySpec((1, 64, 64, 64), "uint8", tuple("cxyz"), (1, 32, 32, 32), (1, 64, 64, 64)))
+    assert Wkw().open(place, (1, 1, 1 << 32)).spec.shape == (1, 64, 64, 1 << 32)
+    with pytest.raises(InputError, match=f"^{place} would end at voxel {(1 << 32) + 64}"):
+        Wkw().open(place, (1, 1, (1 << 32) + 1))
+    (place / "z0/y0/x67108864.wkw").write_bytes(b"")
+    with pytest.raises(InputError, match=f"^{place} would end at voxel {(1 << 32) + 64}"):
+        Wkw().open(place)

@@ -147,3 +147,13 @@ def test_grids_pickle() -> None:
     grid = Grid((5, 5), (2, 2), (4, 4))
     assert pickle.loads(pickle.dumps(grid)) == grid
     assert pickle.loads(pickle.dumps(grid.units())) == grid.units()
+
+
+@given(st.data())
+def test_boxes_of_adjacent_tiles_are_those_tiles(data: st.DataObject) -> None:
+    shape = tuple(data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=3)))
+    tiles = Tiling(Box((0,) * len(shape), shape), (1,) * len(shape))
+    first = data.draw(st.integers(0, len(tiles)))
+    numbers = range(first, data.draw(st.integers(first, len(tiles))))
+    found = sorted(n for box in tiles.boxes(numbers) for n in tiles.covering(box))
+    assert found == list(numbers)

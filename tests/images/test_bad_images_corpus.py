@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.conftest import examples
 from tests.images.image_files import read_whole, small_files, voxels, window_of
 from wkdask.errors import CorruptImageError, StorageError, WkdaskError
 from wkdask.images import zip_archive
@@ -309,7 +310,7 @@ def test_truncated_anywhere_a_file_is_refused_or_read_whole(tmp_path: Path, vali
             assert result is None or np.array_equal(result, expected), (name, size)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_changed_bytes_never_break_a_reader(tmp_path: Path, valid: dict[str, tuple[bytes, Any]], data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(valid)))

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import examples
 from wkdask.errors import CorruptImageError, StorageError, UnsupportedImageDataError, UnsupportedImageFormatError
 from wkdask.images import byte_source, zip_archive
 from wkdask.images.byte_source import FileSource, opened, read_bytes, read_into, status, zip_members
@@ -43,7 +44,7 @@ def write(folder: Path, kind: str, data: bytes, name: str = NAME) -> str:
     return f"{path}!/{name}"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kind=st.sampled_from(KINDS),
     data=st.binary(max_size=300) | st.binary(max_size=30).map(lambda one: one * 2000),

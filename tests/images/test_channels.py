@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.conftest import examples
 from wkdask.errors import CorruptImageError, InputError, UnsupportedImageDataError
 from wkdask.images import ConversionLayerMapping, FoundLayer, Selection, find, find_images, find_layers, stack
 from wkdask.images.channels import default_color
@@ -120,7 +121,7 @@ def test_every_order_of_axes(tmp_path: Path, add: Add, axes: tuple[str, ...], dt
         assert np.array_equal(whole(layer), expected[:, channel : channel + 1])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
 @given(data=st.data())
 def test_windows_of_several_files_equal_numpy(tmp_path: Path, add: Add, data: st.DataObject) -> None:
     axes = data.draw(st.sampled_from(ORDERS))

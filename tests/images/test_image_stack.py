@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.conftest import examples
 from wkdask.errors import CorruptImageError, InputError, StorageError
 from wkdask.images import find_images
 from wkdask.images.picture import forget_parsed
@@ -170,7 +171,7 @@ def test_pillow_rgb_and_16_bit_and_jpeg(tmp_path: Path) -> None:
     assert np.allclose(find_images(tmp_path / "a.jpeg").read(0, 1, 0, 8)[0, 4, 4], (200, 100, 50), atol=3)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_bands_of_random_files_equal_the_whole(tmp_path: Path, data: st.DataObject) -> None:
     depth, height, width = data.draw(st.tuples(*[st.integers(1, 5), st.integers(1, 70), st.integers(1, 70)]))
@@ -330,7 +331,7 @@ def test_files_of_other_programs(fixtures_folder: Path) -> None:
         assert np.array_equal(stack.read(0, stack.shape[0], 0, stack.shape[1]).squeeze(), expected.squeeze())
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(20), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_folder_of_files_with_several_pages(tmp_path: Path, data: st.DataObject) -> None:
     depths = data.draw(st.lists(st.integers(2, 4), min_size=2, max_size=4))

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.conftest import examples
 from tests.images.image_files import read_whole, voxels, window_of
 from wkdask.errors import CorruptImageError, UnsupportedImageDataError
 from wkdask.images import pillow as reader
@@ -43,27 +44,29 @@ def png(width: int, height: int, depth: int, kind: int, data: bytes) -> bytes:
     return MAGIC + b"".join([struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks])
 
 
-MODES = {
-    "1": (1, "uint8", "grey"),
-    "L": (1, "uint8", "grey"),
-    "LA": (2, "uint8", "samples"),
-    "RGB": (3, "uint8", "rgb"),
-    "RGBA": (4, "uint8", "rgba"),
-    "I;16": (1, "uint16", "grey"),
+PICTURES = {
+    "1": (1, "uint8"),
+    "L": (1, "uint8"),
+    "LA": (2, "uint8"),
+    "RGB": (3, "uint8"),
+    "RGBA": (4, "uint8"),
+    "I;16": (1, "uint16"),
 }
+"""Channels and dtype that pillow makes a picture of, by the mode of that."""
+PNG_COLOURS = {0: (1, "grey"), 2: (3, "rgb"), 4: (2, "samples"), 6: (4, "rgba")}  # by the colour type of the specification
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_modes_of_png(tmp_path: Path, mode: str) -> None:
-    channels, dtype, colour = MODES[mode]
-    expected = voxels(11, 13, channels, dtype=dtype)
-    expected = expected % 2 if mode == "1" else expected
-    image = Image.fromarray(expected.squeeze().astype(bool) if mode == "1" else expected.squeeze())
-    assert image.mode == mode
-    image.save(tmp_path / "a.png")
+@pytest.mark.parametrize(("depth", "kind"), [(1, 0), (8, 0), (16, 0), (8, 2), (8, 4), (8, 6)])
+def test_modes_of_png(tmp_path: Path, depth: int, kind: int) -> None:
+    channels, colour = PNG_COLOURS[kind]
+    expected = voxels(11, 13, channels, dtype="uint16" if depth == 16 else "uint8")
+    expected = expected % 2 if depth == 1 else expected
+    rows = np.packbits(expected, axis=1) if depth == 1 else expected.astype(expected.dtype.newbyteorder(">"))
+    data = b"".join(b"\0" + row.tobytes() for row in rows)
+    (tmp_path / "a.png").write_bytes(png(13, 11, depth, kind, data))
     picture = parsed(str(tmp_path / "a.png"))
-    assert (picture.form.channels, picture.form.dtype, picture.colour, picture.dims) == (channels, dtype, colour, ())
-    assert bool(picture.notes) == (mode in ("1", "LA"))
+    assert (picture.form.channels, picture.form.dtype, picture.colour, picture.dims) == (channels, expected.dtype, colour, ())
+    assert bool(picture.notes) == (depth == 1 or kind == 4)
     assert np.array_equal(read_whole(tmp_path / "a.png"), expected)
     assert np.array_equal(window_of(picture, tmp_path / "a.png", 0, (2, 9), (3, 4)), expected[2:9, 3:4])
 
@@ -162,7 +165,7 @@ def test_what_pillow_would_change_is_refused(tmp_path: Path) -> None:
 
 
 def picture_of(mode: str, height: int, width: int) -> tuple[Image.Image, Any]:
-    channels, dtype, _ = MODES[mode]
+    channels, dtype = PICTURES[mode]
     data = voxels(height, width, channels, dtype=dtype)
     data = data % 2 if mode == "1" else data
     image = Image.fromarray(data[..., 0].astype(bool) if mode == "1" else data.squeeze(2) if channels == 1 else data)
@@ -170,11 +173,11 @@ def picture_of(mode: str, height: int, width: int) -> tuple[Image.Image, Any]:
     return image, data
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_window_in_bands_of_any_height(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: st.DataObject) -> None:
     height, width, band = (data.draw(st.integers(1, most)) for most in (40, 30, 200))
-    image, expected = picture_of(data.draw(st.sampled_from(sorted(MODES))), height, width)
+    image, expected = picture_of(data.draw(st.sampled_from(sorted(PICTURES))), height, width)
     monkeypatch.setattr(reader, "BAND", band)
     image.save(tmp_path / "a.png")
     forget_parsed()

@@ -15,6 +15,7 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import examples
 from tests.images.image_files import (
     COMPRESSIONS,
     DTYPES,
@@ -448,7 +449,7 @@ def test_checksums_of_long_strips_are_looked_at_where_they_are_reached(
     assert streamed
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_random_windows_of_random_files(tmp_path: Path, data: st.DataObject) -> None:
     pages, height, width = data.draw(st.tuples(*[st.integers(1, 3), st.integers(1, 70), st.integers(1, 70)]))

@@ -13,6 +13,7 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import examples
 from tests.images.image_files import COMPRESSIONS, LAYOUTS, read_whole, voxels
 from wkdask.errors import ImageConversionError
 from wkdask.images import find_images, tiff, tiff_directory, tiff_layout
@@ -61,7 +62,7 @@ WRITERS: list[dict[str, Any]] = [
 ]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_changed_slice_is_understood_as_if_it_were_alone(tmp_path: Path, data: st.DataObject) -> None:
     options = data.draw(st.sampled_from(WRITERS))

@@ -38,12 +38,13 @@ print(json.dumps(found))
 
 CONVERT = """
 import sys, webknossos
-if __name__ == "__main__":
-    target, shape = sys.argv[1], (64, 64, 64)
-    for name, category, source in (argument.split("=") for argument in sys.argv[2:]):
-        options = {"layer_name": name, "chunk_shape": (32, 32, 32), "shard_shape": shape, "compress": True}
+from cluster_tools import get_executor
+target, shape = sys.argv[1], (64, 64, 64)
+for name, category, source in (argument.split("=") for argument in sys.argv[2:]):
+    with get_executor("sequential") as here:
+        options = {"layer_name": name, "chunk_shape": (32, 32, 32), "shard_shape": shape, "compress": True, "executor": here}
         made = webknossos.Dataset.from_images(source, f"{target}-{name}", (4, 4, 35), layer_category=category, **options)
-        made.get_layer(name).downsample(shard_shape=shape)
+        made.get_layer(name).downsample(shard_shape=shape, executor=here)
 """
 
 

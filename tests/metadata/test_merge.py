@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import examples
 from wkdask.errors import ConflictError
 from wkdask.metadata import merge
 
@@ -66,7 +67,7 @@ def sorted_layers(document: dict[str, Any]) -> str:
 
 
 @given(st.permutations(PLACES), st.integers(0, len(PLACES)), values)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_disjoint_edits_commute(places: list[str], cut: int, value: Any) -> None:
     theirs, ours, both = base(), base(), base()
     for place in places[:cut]:
@@ -80,7 +81,7 @@ def test_disjoint_edits_commute(places: list[str], cut: int, value: Any) -> None
 
 
 @given(st.permutations(PLACES), st.integers(0, 4), values)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 def test_one_side_alone_is_taken_as_it_is(places: list[str], cut: int, value: Any) -> None:
     ours = base()
     for place in places[:cut]:

@@ -136,7 +136,9 @@ def test_no_voxel_size_in_a_text(text: str) -> None:
     [
         ("./color/1", PathKind.RELATIVE),
         ("color/1", PathKind.RELATIVE),
-        ("../a", PathKind.RELATIVE),
+        ("a/../b", PathKind.RELATIVE),
+        ("../a", PathKind.OUTSIDE),
+        ("./a/../../a", PathKind.OUTSIDE),
         ("/data/a", PathKind.ABSOLUTE),
         ("C:\\data", PathKind.ABSOLUTE),
         ("d:/data", PathKind.ABSOLUTE),

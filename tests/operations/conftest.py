@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,3 +84,19 @@ def expected_pyramid() -> Callable[..., dict[str, Volume]]:
         return found
 
     return make
+
+
+@pytest.fixture(params=[pytest.param("6", id="some"), pytest.param("", id="every", marks=pytest.mark.soak)])
+def kill(request: pytest.FixtureRequest) -> Callable[..., int]:
+    """Return a function that runs a driver of kills, after some changes or after every one, and returns how many there are."""
+
+    def run(program: str | Path, *arguments: object) -> int:
+        command = [sys.executable, str(program), *map(str, arguments)]
+        environment = {**os.environ, "WKDASK_KILLS": request.param}
+        done = subprocess.run(
+            command, env=environment, check=False, capture_output=True, text=True, timeout=None if request.param == "" else 280
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return int(done.stdout)
+
+    return run

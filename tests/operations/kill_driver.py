@@ -1,7 +1,9 @@
 """Run as a program: a small conversion, or another case, is killed after its k-th change, for every k, and taken up again.
 
 Each run is a forked child of a process that has imported everything and started nothing, so that hundreds take seconds.
-Prints how many kills there were. Usage: kill_driver.py SOURCE FOLDER [CASE]
+Prints how many changes there are. Usage: kill_driver.py SOURCE FOLDER [CASE]
+
+The environment variable WKDASK_KILLS, a number, asks for so many kills, spread over all changes; else there is one for each.
 
 The source is a folder of images, or for the cases ``downsample``, ``redownsample`` and ``update`` a dataset with a layer
 ``color``, a copy of which is changed each time.
@@ -9,12 +11,15 @@ The source is a folder of images, or for the cases ``downsample``, ``redownsampl
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import random
 import shutil
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 import zstandard  # noqa: F401 - loaded once, here
@@ -132,16 +137,36 @@ def resume(source: str, target: Path, journalled: int, before: dict[str, bytes])
         raise AssertionError(f"{len(again)} units were written twice: {again}")
 
 
+def run_counted(source: str, target: Path, count: Path) -> None:
+    """Run undisturbed, and leave the number of changes in a file."""
+    seen = []
+
+    def note(event: str, url: str) -> None:
+        if event in CHANGES:
+            seen.append(event)
+
+    with observe(note):
+        plan(source, target).run()
+    count.write_text(str(len(seen)))
+
+
+def chosen(changes: int) -> Iterator[int]:
+    """Return after which changes to kill: all, and one that never comes; or some, one in each part of the run."""
+    few = int(os.environ.get("WKDASK_KILLS") or 0)
+    if not few or few >= changes:
+        return itertools.count(1)
+    rng, edges = random.Random(changes), [1 + changes * i // few for i in range(few + 1)]
+    return iter([rng.randrange(a, b) for a, b in itertools.pairwise(edges)])
+
+
 def main(source: str, folder: Path) -> None:
-    """Kill after every change."""
+    """Kill after every change that is chosen."""
     whole = begin_with(source, folder / "whole")
     before = files(whole) if whole.exists() else {}
-    if in_child(lambda: plan(source, whole).run() and None):
+    if in_child(lambda: run_counted(source, whole, folder / "changes")):
         raise SystemExit("the undisturbed run failed")
-    reference = files(whole)
-    k = 0
-    while True:
-        k += 1
+    reference, changes = files(whole), int((folder / "changes").read_text())
+    for k in chosen(changes):
         target = begin_with(source, folder / f"killed-{k}" / "whole")
         status = run_killed(source, target, k)
         if status == 0:
@@ -158,7 +183,8 @@ def main(source: str, folder: Path) -> None:
         if now != reference:
             names = sorted(name for name in {*now, *reference} if now.get(name) != reference.get(name))
             raise SystemExit(f"after the kill at change {k} these differ: {names}")
-    print(k - 1)
+        shutil.rmtree(target.parent)
+    print(changes)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
 import sys
 import tempfile
 import threading
@@ -16,10 +15,11 @@ from unittest import mock
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import wkdask as wk
+from tests.conftest import examples
 from wkdask.errors import (
     DatasetNotFoundError,
     InputError,
@@ -107,7 +107,7 @@ CHAINS = [(), ("2-2-1",), ("2-2-1", "4-4-1"), ("2-2-1", "4-4-1", "8-8-2"), ("2",
 KINDS = ["zarr3", "zarr3-raw", "zarr3-rgb", "zarr3-segmentation", "zarr3-flat", "wkw", "wkw-raw", "wkw-rgb"]
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(12))
 @given(
     size=st.tuples(st.integers(1, 37), st.integers(1, 37)),
     cuts=st.lists(st.integers(1, 40), min_size=2, max_size=4),
@@ -332,7 +332,7 @@ def test_arrays_behind_links_are_not_written(tmp_path, layer, more):
     (tmp_path / "ds/em").rename(tmp_path / "theirs/em")
     (tmp_path / "ds/em").symlink_to(tmp_path / "theirs/em", target_is_directory=True)
     before = stored(tmp_path / "theirs")
-    refused(layer, tmp_path / "ds", ReadOnlyError, "Mag 1 of layer 'em' lies outside the dataset", more)
+    refused(layer, tmp_path / "ds", ReadOnlyError, "The folder of layer 'em' in .* is a link to", more)
     assert stored(tmp_path / "theirs") == before
 
 
@@ -354,13 +354,13 @@ def test_arrays_that_are_not_ours_alone(tmp_path, volume, more, channel):
             mag["channelIndex"] = channel
 
     one = edit(tmp_path / "ds", one_channel)
-    refused(one, tmp_path / "ds", InputError, "shows 1 of the 3 channels of its array", more)
+    refused(one, tmp_path / "ds", InputError, "is 1 of the 3 channels of", more)
 
 
 def test_foreign_zarr_is_read_but_not_written(tmp_path, layer, more):
     place = tmp_path / "ds/em/1/zarr.json"
     document = json.loads(place.read_bytes())
-    document["codecs"][0]["configuration"]["codecs"].insert(0, {"name": "transpose", "configuration": {"order": [3, 1, 2, 0]}})
+    document["codecs"][0]["configuration"]["codecs"].append({"name": "numcodecs.zlib", "configuration": {"level": 1}})
     place.write_text(json.dumps(document))
     refused(layer, tmp_path / "ds", InputError, "can not be written", more)
 
@@ -489,7 +489,7 @@ def test_a_deleted_json_does_not_come_back_empty(tmp_path, layer, more, after):
     assert report.kept and report.kept + report.done == plan.tasks
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(10))
 @given(
     box=st.tuples(*[st.tuples(st.integers(0, 18), st.integers(1, 22))] * 2, st.tuples(st.integers(0, 12), st.integers(1, 18))),
     depth=st.integers(1, 20),
@@ -499,6 +499,7 @@ def test_a_deleted_json_does_not_come_back_empty(tmp_path, layer, more, after):
     given_up=st.none() | st.tuples(st.integers(1, 20), st.integers(1, 12)),
     mags=st.sampled_from([(), ("2-2-1",)]),
 )
+@example(box=((0, 1),) * 3, depth=1, kind="wkw", tile_bytes=1, channels=1, given_up=(16, 4), mags=())  # units further on
 def test_what_lies_beyond_the_box_stays(box, depth, kind, tile_bytes, channels, given_up, mags):
     """Of the finest magnification nothing but the sections' own voxels changes, nor when they take the place of others."""
     data_format, _, more = kind.partition("-")
@@ -512,7 +513,8 @@ def test_what_lies_beyond_the_box_stays(box, depth, kind, tile_bytes, channels, 
     with tempfile.TemporaryDirectory() as place, mock.patch("wkdask.operations.convert.TILE_BYTES", tile_bytes):
         folder = Path(place)
         layer = convert(sections(folder / "0", volume), folder / "ds", mags, storage=storage)
-        layer.bounding_box = wk.BoundingBox(tuple(a for a, _ in box), tuple(n for _, n in box))
+        smaller = layer.properties.with_bounding_box((tuple(a for a, _ in box), tuple(n for _, n in box)))
+        layer._store.update(lambda old: old.with_layer(smaller))  # as another program makes it, which erases nothing
         lost = 0
         if given_up:
             lost, after = given_up
@@ -619,7 +621,12 @@ def test_memory_of_reading_behind_an_array(tmp_path, dtype, old):
         Location(str(tmp_path / "1")), ArraySpec((1, 512, 256, 64), dtype, tuple("cxyz"), (1, 32, 32, 32), (1, 512, 256, 32))
     )
     array = Zarr3().create(array.location, array.spec)
-    source = Behind(array, FromImages(images, Orientation((True, False, False)), (0, 0, old), ValueMap("uint8", dtype)))
+    source = Behind(
+        array,
+        FromImages(images, Orientation((True, False, False)), (0, 0, old), ValueMap("uint8", dtype)),
+        old,
+        array.spec.itemsize,
+    )
     box = Box((0, 0, 0, 0), (1, 512, 256, 32))
     source.read(Box((0, 0, 0, 0), (1, 8, 8, 32)))  # loads what the first reading needs
     write = WriteTiles(source, (Level("em/1", array, box, (1,) * 4, "max"),), box.shape, Journal(Location(str(tmp_path)), "em"))
@@ -695,7 +702,7 @@ def test_readers_see_the_old_box_until_the_end(tmp_path, volume, more, data_form
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("data_format", ["zarr3", "wkw"])
-def test_kill_after_every_change(tmp_path, data_format):
+def test_kill_after_changes(tmp_path, data_format, kill):
     volume = noise((10, 9, 15))
     sections(tmp_path / "more", volume, 6)
     into, storage = Into("color", topleft=(3, 5, 7)), replace(SMALL, data_format=data_format)
@@ -707,14 +714,12 @@ def test_kill_after_every_change(tmp_path, data_format):
         storage=storage,
         sampling=Sampling(coarsest=wk.Mag(2)),
     ).run()
-    driver = [sys.executable, __file__, str(tmp_path / "ds"), str(tmp_path / "runs")]
-    done = subprocess.run(driver, check=False, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert 20 < int(done.stdout) < 90, done.stdout
+    changes = kill(__file__, str(tmp_path / "ds"), str(tmp_path / "runs"))
+    assert 20 < changes < 90
 
 
 def killed_runs():
-    """Be the program that `test_kill_after_every_change` runs: see ``kill_driver``, whose cases this adds one to."""
+    """Be the program that `test_kill_after_changes` runs: see ``kill_driver``, whose cases this adds one to."""
     import kill_driver as driver
 
     from wkdask.operations import convert as module

@@ -11,10 +11,12 @@ import pytest
 import tifffile
 
 import wkdask as wk
-from wkdask.errors import PlanRefusedError
+from wkdask.errors import DatasetExistsError, LayerExistsError, PlanRefusedError
+from wkdask.operations import Running
 from wkdask.plan.execute import begin, execute
 
 SIZE = (4, 4, 35)
+RESTART = Running(restart=True)
 VOXELS = np.random.default_rng(3).integers(0, 200, (6, 3, 40, 30), "uint8")  # z, c, y, x
 
 
@@ -82,6 +84,43 @@ def test_restart_gives_up_what_was_made(tmp_path, images):
     expected[..., 2] = 255 - expected[..., 2]
     np.testing.assert_array_equal(dataset.get_layer("em").get_mag(1).read()[0], expected)
     assert not (tmp_path / "ds" / ".wkdask" / "jobs" / "em").exists()
+
+
+MAKERS = {
+    "copy": lambda ds, other: ds.plan_add_layer_as_copy(other, "em", running=RESTART),
+    "store": lambda ds, other: other.lazy().plan_store(ds, "em", running=RESTART),
+    "merge": lambda ds, other: ds.plan_merge_layers("em", other, other, running=RESTART),
+    "convert": lambda ds, other: wk.Dataset.plan_from_images(f"{ds.path}-images", ds.path, SIZE, layer_name="em", restart=True),
+}
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_restart_keeps_a_layer_that_the_unfinished_run_did_not_make(tmp_path, maker):
+    dataset = wk.Dataset(tmp_path / "ds", SIZE)
+    for name, value in {"em": 1, "other": 2}.items():
+        layer = dataset.add_layer(name, "color", bounding_box=wk.BoundingBox((0, 0, 0), (40, 40, 4)))
+        layer.add_mag(1, chunk_shape=8, shard_shape=16).write(np.full((40, 40, 4), value, "uint8"))
+    begun(dataset.get_layer("em").plan_downsample(wk.operations.Coarser(wk.Mag(1), (wk.Mag(2),))))
+    (tmp_path / "ds-images").mkdir()
+    tifffile.imwrite(tmp_path / "ds-images" / "a.tif", VOXELS[0, 0])
+    plan = MAKERS[maker](dataset, dataset.get_layer("other"))
+    with pytest.raises(LayerExistsError):
+        plan.run()
+    assert (dataset.get_layer("em").get_mag(1).read() == 1).all()
+
+
+def test_restart_keeps_folders_that_the_unfinished_run_did_not_make(tmp_path):
+    dataset = wk.Dataset(tmp_path / "ds", SIZE)
+    for name in ("em", "other"):
+        layer = dataset.add_layer(name, "color", bounding_box=wk.BoundingBox((0, 0, 0), (40, 40, 4)))
+        layer.add_mag(1, chunk_shape=8, shard_shape=16).write(np.ones((40, 40, 4), "uint8"))
+    begun(dataset.get_layer("em").plan_downsample(wk.operations.Coarser(wk.Mag(1), (wk.Mag(2),))))
+    (tmp_path / "ds" / "em" / "4").mkdir()
+    (tmp_path / "ds" / "em" / "4" / "notes.txt").write_text("mine")
+    plan = dataset.get_layer("em").plan_add_mag_as_copy(dataset.get_layer("other").get_mag(1), 4, running=RESTART)
+    with pytest.raises(DatasetExistsError):
+        plan.run()
+    assert (tmp_path / "ds" / "em" / "4" / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize("source", ["", "*/raw/s*.tif", "ds"])

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wkdask as wk
+from tests.conftest import examples
 from wkdask.errors import DatasetExistsError, DatasetNotFoundError, InputError, PlanRefusedError, ReadOnlyError, WkdaskError
 from wkdask.formats import Codec
 from wkdask.operations import Coarser, Running, Sampling
@@ -198,7 +199,7 @@ def test_what_is_listed_under_another_name_is_not_deleted(tmp_path):
     assert plan.journal.document() is None
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(
     settings_=st.fixed_dictionaries(
         {},
@@ -359,7 +360,7 @@ def test_two_mags_in_one_place(tmp_path, way, shared):
         found["mags"][2]["path"] = str(tmp_path / "ds/em" / where) if where.startswith("..") else f"./em/{where}"
         found["mags"][1]["path"] = f"./em/{other}"
 
-    refused(edited(layer, share), way, InputError, r"lies where em/[124] does, at .*/em/[12], so it is not made anew")
+    refused(edited(layer, share), way, InputError, r"lies where em/[124] does, at .*/em/[12], so it is not written")
 
 
 def test_a_place_of_another_layer(tmp_path):
@@ -394,12 +395,13 @@ def test_datasets_behind_links_are_their_own(tmp_path):
     check(layer, noise(2))
 
 
+@pytest.mark.filterwarnings("ignore:Numcodecs codecs")
 @pytest.mark.parametrize("way", WAYS)
 def test_arrays_that_can_only_be_read(tmp_path, way):
     make(tmp_path / "ds", mags=[2, 4])
     shutil.rmtree(tmp_path / "ds/em/4")
     options = {"shape": (1, 16, 16, 16), "chunks": (1, 8, 8, 8), "dtype": "uint8", "dimension_names": list("cxyz")}
-    zarr.create_array(tmp_path / "ds/em/4", **options, compressors=zarr.codecs.BloscCodec())[:] = 7
+    zarr.create_array(tmp_path / "ds/em/4", **options, compressors=zarr.codecs.numcodecs.Zlib(level=1))[:] = 7
     refused(wk.Dataset.open(tmp_path / "ds").get_layer("em"), way, InputError, r"em/4 can not be written: its codecs")
 
 
@@ -419,8 +421,8 @@ def test_dtypes_that_are_not_those_of_the_document(tmp_path, way):
 def test_one_array_of_another_dtype(tmp_path):
     make(tmp_path / "ds", mags=[2, 4])
     document = tmp_path / "ds/em/4/zarr.json"
-    document.write_text(json.dumps(json.loads(document.read_bytes()) | {"data_type": "uint16"}))
-    refused(wk.Dataset.open(tmp_path / "ds").get_layer("em"), "redownsample", InputError, "em/4 has uint16 voxels")
+    document.write_text(json.dumps(json.loads(document.read_bytes()) | {"data_type": "int8"}))
+    refused(wk.Dataset.open(tmp_path / "ds").get_layer("em"), "redownsample", InputError, "em/4 has int8 voxels")
 
 
 @pytest.mark.parametrize(
@@ -467,7 +469,8 @@ def test_what_is_there_may_be_asked_for(tmp_path, data_format, compress):
 
 def test_beyond_a_box_the_finest_mag_keeps_its_voxels(tmp_path):
     layer = make(tmp_path / "ds", mags=[2, 4], size=(32, 32, 32))
-    layer.bounding_box = wk.BoundingBox((0, 0, 0), (20, 32, 16))
+    smaller = layer.properties.with_bounding_box(((0, 0, 0), (20, 32, 16)))  # as another program makes it, which erases nothing
+    layer._store.update(lambda old: old.with_layer(smaller))
     layer.redownsample("max")
     layer.update_pyramid(wk.BoundingBox((0, 0, 0), (4, 4, 4)), "max")
     layer.bounding_box = wk.BoundingBox((0, 0, 0), (32, 32, 32))
@@ -476,7 +479,7 @@ def test_beyond_a_box_the_finest_mag_keeps_its_voxels(tmp_path):
     assert coarse[:, :10, :, :8].all() and not coarse[:, 10:].any() and not coarse[..., 8:].any()
 
 
-@settings(max_examples=15)
+@settings(max_examples=examples(6))
 @given(size=st.tuples(*[st.integers(1, 70)] * 3), stored=st.tuples(*[st.integers(1, 40)] * 3), anew=st.booleans())
 def test_beyond_an_array_voxels_are_zero(size, stored, anew):
     """The JSON says how large a layer is; arrays may end before."""

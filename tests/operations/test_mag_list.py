@@ -67,7 +67,6 @@ def test_wrong_values_are_refused() -> None:
         (4, 2, (1, 1, 1)),
         ("1-1-2", "4-4-1", (1, 1, 1)),
         (1, 4, (1, 1, 0)),
-        (1, 4, (1, 1, 1), "auto", ["2-2-1", "2"]),
         ("2-2-1", 8, (1, 1, 1), "auto", ["1-1-4"]),
         (1, 4, (1, 1, 1), "quick"),
     ):
@@ -152,3 +151,15 @@ def test_reference_has_the_same_lists(webknossos_python: Path) -> None:
             assert (expected, len(caught)) == ("RuntimeError", 1), job
         else:
             assert (found, len(caught)) == (expected, 0), job
+
+
+def test_of_several_mags_to_align_with_the_mode_decides_else_the_first():
+    voxel = (4, 4, 35)  # by itself 2-2-1, 4-4-1
+    for aligned in (["2", "2-2-1"], ["2-2-1", "2"]):
+        assert calculate_mags_to_downsample(1, 2, voxel, aligned=aligned) == [Mag("2-2-1")]
+        assert calculate_mags_to_downsample(1, 2, voxel, "isotropic", aligned) == [Mag(2)]
+    for first, second in (("2-1-1", "1-2-1"), ("1-2-1", "2-1-1")):
+        assert calculate_mags_to_downsample(1, 2, voxel, aligned=[first, second]) == [Mag(first)]
+    assert calculate_mags_to_downsample("1-1-2", 4, voxel, aligned=["2-2-1", "4-4-2", "4-2-4"])[-1] == Mag("4-4-2")
+    with pytest.raises(InputError, match=r"4-4-1 of another layer can not be made of mag 1-2-2"):
+        calculate_mags_to_downsample("1-2-2", 4, voxel, aligned=["4-4-1", "4-1-4"])

@@ -1,4 +1,4 @@
-"""What a process takes stays a few tiles, however large the shard."""
+"""What commands take of memory, against what they predicted, and the limit that they were given."""
 
 from __future__ import annotations
 
@@ -7,36 +7,49 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import zarr
 
-MEMORY = Path(__file__).parents[2] / "benchmarks" / "memory.py"
+from wkdask import Dataset
 
-
-def measured(case: str, *arguments: object) -> dict[str, float]:
-    command = [sys.executable, MEMORY, case, "--json", "--threads", 2, *arguments]
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    (found,) = json.loads(done.stdout)
-    return found
+DRIVER = Path(__file__).with_name("memory_driver.py")
+SHAPES = {"cube": ((320, 320, 320), "uint8"), "plate": ((3072, 2048, 8), "uint8"), "column": ((128, 192, 640), "uint16")}
+LIMIT = 256 << 20
 
 
-def test_a_gibibyte_is_written_in_a_few_tiles(tmp_path: Path):
-    found = measured("shard", "--edge", 512, "--work", tmp_path)
-    assert found["parts"] > 1 and found["files"] == 1
-    assert found["measured"] <= 256 << 20  # of 1 GiB of voxels
-    assert 0.6 <= found["ratio"] <= 1.2
+def took(*args):
+    """Run a command with two tasks at once within the limit; return its report."""
+    limited = "--memory-limit", str(LIMIT), "--jobs", "2"
+    done = subprocess.run([sys.executable, DRIVER, *map(str, args), *limited], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
 
 
-@pytest.mark.soak
-def test_a_shard_of_eight_gibibytes_takes_one_and_a_half(tmp_path: Path):
-    found = measured("shard", "--edge", 1024, "--work", tmp_path)
-    assert found["parts"] > 1 and found["files"] == 1
-    assert found["measured"] <= 1.5 * (1 << 30)
-    assert 0.6 <= found["ratio"] <= 1.2
+@pytest.fixture(scope="module", params=SHAPES)
+def dataset(request, tmp_path_factory):
+    """A volume of noise, which does not become smaller, and a dataset of it without coarser magnifications."""
+    shape, dtype = SHAPES[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
+    array = zarr.create_array(
+        folder / "volume.zarr", shape=shape, chunks=(128, 128, 8), dtype=dtype, dimension_names=("x", "y", "z")
+    )
+    tile = np.random.default_rng(0).integers(0, 200, (256, 256, 64), np.uint8).astype(dtype)
+    array[...] = np.tile(tile, [-(-n // m) for n, m in zip(shape, tile.shape, strict=True)])[tuple(map(slice, shape))]
+    Dataset.from_images(folder / "volume.zarr", folder / "ds", (4, 4, 4), layer_name="em", downsample=False)
+    return folder
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize("case", ["em", "labels"])
-def test_a_conversion_takes_what_its_plan_says(tmp_path: Path, case: str):
-    found = measured(case, "--size", "2048,2048,64", "--work", tmp_path)
-    assert found["ratio"] <= 1.2
+@pytest.mark.parametrize("verb", ["convert", "downsample", "copy-dataset"])
+def test_memory_is_as_predicted(dataset, tmp_path, verb):
+    """With libraries loaded, tasks take no more than was predicted of them, and the prediction is no mere guess."""
+    source = dataset / ("volume.zarr" if verb == "convert" else "ds")
+    args = {
+        "convert": ("convert", source, tmp_path / "new", "--voxel-size", "4,4,4"),
+        "downsample": ("downsample", source),
+        "copy-dataset": ("copy-dataset", source, tmp_path / "new", "--data-format", "wkw"),
+    }[verb]
+    report = took(*args)
+    seen, began, predicted = (report[name] for name in ("seen", "began", "predicted_bytes"))
+    assert seen <= predicted <= LIMIT
+    assert predicted - began <= 4 * (seen - began)

@@ -12,6 +12,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import examples
 from wkdask.formats import ArraySpec, Zarr3
 from wkdask.geometry.grid import Box
 from wkdask.images import find_images
@@ -56,7 +57,7 @@ def ranges(length):
     return st.tuples(st.integers(0, length), st.integers(0, length)).map(sorted)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     data=st.data(),
     orientation=st.builds(Orientation, st.tuples(st.booleans(), st.booleans(), st.booleans()), st.booleans()),
@@ -122,7 +123,7 @@ def test_tiles_grow_along_rows_and_say_what_they_cost(tmp_path):
     assert turned.describe((1, 8, 48, 3)) == "3 pages, each decoded 2 times,"
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(old=st.integers(1, 9), data=st.data())
 def test_behind_an_array_come_images(stacks, old, data):
     stack, voxels = stacks[1]
@@ -135,7 +136,7 @@ def test_behind_an_array_come_images(stacks, old, data):
         full = np.full((1, 9, 13, 16), 255, "uint8")  # voxels that lie behind the layer's end are not taken
         full[..., :old] = before
         array.write(Box((0, 0, 0, 0), full.shape), full)
-        source = Behind(array, FromImages(stack, Orientation(), (0, 0, old)))
+        source = Behind(array, FromImages(stack, Orientation(), (0, 0, old)), at=old, itemsize=1)
         ends = [data.draw(ranges(n).filter(lambda end: end[0] < end[1])) for n in whole.shape]
         box = Box(tuple(a for a, _ in ends), tuple(b for _, b in ends))
         found = source.read(box)

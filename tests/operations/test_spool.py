@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import pickle
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -371,16 +370,14 @@ def test_the_plan_says_how_pages_are_decoded(tmp_path):
 
 
 @pytest.mark.timeout(300)
-def test_kill_after_every_change(tmp_path):
+def test_kill_after_changes(tmp_path, kill):
     source = pages(tmp_path / "in", noise((20, 17, 11)))
-    driver = [sys.executable, __file__, str(source), str(tmp_path / "runs")]
-    done = subprocess.run(driver, check=False, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert 40 < int(done.stdout) < 110, done.stdout
+    changes = kill(__file__, str(source), str(tmp_path / "runs"))
+    assert 40 < changes < 110
 
 
 def killed_runs():
-    """Be the program that `test_kill_after_every_change` runs: see ``kill_driver``, whose cases this adds one to."""
+    """Be the program that `test_kill_after_changes` runs: see ``kill_driver``, whose cases this adds one to."""
     import kill_driver as driver
 
     sys.argv[3:] = []

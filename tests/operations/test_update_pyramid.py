@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wkdask as wk
+from tests.conftest import examples
 from wkdask.errors import InputError, PlanRefusedError
 from wkdask.operations import Coarser, Running, Sampling
 from wkdask.plan import ThreadPool
@@ -51,7 +52,7 @@ def written(layer, call):
     return {url.removeprefix(root) for url in seen if url.startswith(root) and not url.endswith(".json")}
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(
     topleft=st.tuples(*[st.integers(0, 9)] * 3),
     size=st.tuples(st.integers(1, 75), st.integers(1, 40), st.integers(1, 20)),

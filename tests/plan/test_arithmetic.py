@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wkdask.formats import ArraySpec, Zarr3Array
+from wkdask.formats import ArraySpec, Zarr3
 from wkdask.geometry.grid import Box
 from wkdask.operations.level import Level
-from wkdask.operations.pyramid import Room, build_stages, chosen_tiles, mirrored, read_mirrored
+from wkdask.operations.mirroring import mirrored, read_mirrored
+from wkdask.operations.pyramid import Room, build_stages, chosen_tiles
 from wkdask.operations.tiles import JoinUnits, WriteTiles
 from wkdask.plan import Journal, Plan
 from wkdask.plan.plan import MAX_BATCHES
@@ -48,7 +49,7 @@ def levels_of(start, shape, factors, chunk=(1, 8, 8, 8), unit=(1, 32, 32, 32)):
         box = box.coarsened((1, *factor))
         size = tuple(-(-n // u) * u for n, u in zip(box.stop, unit, strict=True))
         spec = ArraySpec(size, "uint8", ("c", "x", "y", "z"), chunk, unit)
-        array = Zarr3Array(JOURNAL.target / "color" / str(number), spec)
+        array = Zarr3().at(JOURNAL.target / "color" / str(number), spec)
         levels.append(Level(f"color/{number}", array, box, (1, *factor), "max"))
     return levels
 
@@ -206,3 +207,13 @@ def test_reading_beyond_a_domain_mirrors(box):
     columns = mirrored(box.start[2], box.stop[2], 0, 5)
     np.testing.assert_array_equal(found, voxels[:, rows][:, :, columns])
     assert found.flags.f_contiguous
+
+
+@given(small, shapes, factor_lists, st.sampled_from([1 << 9, 1 << 13, 1 << 18]), st.data())
+def test_adjacent_tasks_need_together_what_each_needs(start, shape, factors, tile_bytes, data):
+    stages, _ = build_stages(Nothing(), levels_of(start, shape, factors), Room(2, tile_bytes), JOURNAL)
+    operation = data.draw(st.sampled_from(stages)).operation
+    first = data.draw(st.integers(0, operation.count - 1))
+    numbers = range(first, data.draw(st.integers(first + 1, min(operation.count, first + 60))))
+    each = {need for number in numbers for need in operation.dependencies(number)}
+    assert {(stage, n) for stage, run in operation.dependencies_of(numbers) for n in run} == each

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.services.google import gcs, gcs_server  # noqa: F401 - fixtures
+from tests.services.stores import s3, s3_server  # noqa: F401 - fixtures
+
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:

@@ -114,3 +114,25 @@ def test_a_folder_of_locks_that_may_not_be_written(
     with unprivileged(), pytest.raises(StorageError, match="locks can not be written: permission denied"):
         update_document(Location(str(open_folder / "doc")), lambda old: b"1", Location(str(locks)))
     assert os.listdir(open_folder) == ["locks"]
+
+
+def test_what_a_killed_writer_of_a_document_left_is_deleted_by_the_next(tmp_path):
+    work = tmp_path / WORK_FOLDER
+    work.mkdir()
+    (work / ".a.json.1f-0123456789ab.tmp").write_bytes(b"half")
+    (work / ".b.json.1f-0123456789ab.tmp").write_bytes(b"of another document")
+    update_document(Location(tmp_path / "a.json"), lambda old: b"{}")
+    assert sorted(path.name for path in work.glob(".*.tmp")) == [".b.json.1f-0123456789ab.tmp"]
+
+
+def test_documents_of_one_name_may_share_a_folder_of_locks(tmp_path: Path) -> None:
+    locks = Location(tmp_path / WORK_FOLDER)
+    documents = [Location(tmp_path / mag / "zarr.json") for mag in ("1", "2", "4", "8")]
+
+    def add(document: Location) -> None:
+        for _ in range(40):
+            update_document(document, lambda old: b"%d" % (int(old or b"0") + 1), locks)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add, documents))
+    assert {document.read_bytes() for document in documents} == {b"40"}

@@ -16,14 +16,17 @@ from hypothesis import strategies as st
 from wkdask.errors import DatasetNotFoundError, InputError, StorageError
 from wkdask.storage import Location, observe
 from wkdask.storage.location import explained
+from wkdask.storage.options import Options
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=12).filter(
     lambda name: name not in (".", "..") and len(name.encode()) < 100
 )
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", "s3"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
+    if request.param == "s3":
+        return request.getfixturevalue("s3").place  # type: ignore[no-any-return]
     return Location(str(tmp_path)) if request.param == "local" else Location(f"memory://{uuid4().hex}")
 
 
@@ -183,7 +186,8 @@ def test_writers_copy_ranges_of_other_files(folder: Location) -> None:
         stat = out.publish()
     expected = b"<" + bytes(range(10, 20)) + b"|" + bytes(range(250, 256)) + b">"
     assert (folder / "a").read_bytes() == expected
-    assert stat == (folder / "a").stat() and stat.size == len(expected)
+    found = (folder / "a").stat()
+    assert found and (stat.size, stat.stamp) == (found.size, found.stamp) == (len(expected), stat.stamp)
 
 
 def test_copying_more_than_there_is(folder: Location) -> None:
@@ -241,3 +245,14 @@ def test_files_that_may_not_be_read_or_written(
                 act()
         with pytest.raises(StorageError, match="permission denied"):
             (place.parent / "b" / "c").make_folder()
+
+
+def test_relative_paths_stay_in_their_store(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "ds").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "ds")
+    assert Location.of(tmp_path / "link").linked("../other/1").url == f"{tmp_path}/deep/other/1"
+    place = Location("s3://bucket/ds", Options({"key": "k"}))
+    assert place.linked("../other/../em/1") == Location("s3://bucket/em/1", Options({"key": "k"}))
+    for path in ("../../other/ds", "../../x/../bucket"):
+        with pytest.raises(InputError, match="leads out of s3://bucket"):
+            place.linked(path)

@@ -1,0 +1,51 @@
+"""N5 as every format must be."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from typing import ClassVar
+
+import numpy as np
+
+from wkdask.formats import N5, ArraySpec
+from wkdask.geometry.grid import Box
+from wkdask.storage import Location
+from wkdask.testing import FormatConformance
+
+
+class TestN5(FormatConformance):
+    """Arrays that we make."""
+
+    format: ClassVar[N5] = N5()
+
+
+def test_blocks_are_not_filled_up_to_what_the_document_claims() -> None:
+    """A block is as large as its file; only a chunk that is written to becomes as large as the document says."""
+    place = Location("memory://n5-claims/color/1")
+    voxels = np.arange(1, 65, dtype="uint8").reshape((1, 4, 4, 4), order="F")
+    N5().create(place, ArraySpec((1, 4, 4, 4), "uint8", ("c", "x", "y", "z"), (1, 4, 4, 4), (1, 4, 4, 4))).write(
+        Box((0,) * 4, (1, 4, 4, 4)), voxels
+    )
+    document = json.loads((place / "attributes.json").read_bytes())
+    (place / "attributes.json").write_bytes(json.dumps(document | {"blockSize": [1 << 20, 8, 8, 8]}).encode())
+    array = N5().open(place)
+    tracemalloc.start()
+    try:
+        np.testing.assert_array_equal(array.read(Box((0,) * 4, (1, 4, 4, 4))), voxels)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_short_blocks_are_filled_up_before_they_grow() -> None:
+    place = Location("memory://n5-grown/color/1")
+    spec = ArraySpec((1, 5, 5, 5), "uint8", ("c", "x", "y", "z"), (1, 8, 8, 8), (1, 8, 8, 8))
+    array = N5().create(place, spec)
+    array.write(spec.grid.box, np.ones((1, 5, 5, 5), "uint8"))
+    array.resize((1, 7, 7, 7))
+    array = N5().open(place)
+    array.write(Box((0, 6, 6, 6), (1, 7, 7, 7)), np.full((1, 1, 1, 1), 2, "uint8"))
+    expected = np.zeros((1, 7, 7, 7), "uint8")
+    expected[:, :5, :5, :5], expected[0, 6, 6, 6] = 1, 2
+    np.testing.assert_array_equal(array.read(array.spec.grid.box), expected)

@@ -1,0 +1,103 @@
+"""How many requests a store gets for what is done often, and how many threads wait for it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.plan.toys import toy_plan
+from tests.services.faulty import Proxy, faulty
+from tests.services.stores import Store
+from wkdask import Dataset
+from wkdask.plan import Journal, Receipt, ThreadPool
+from wkdask.storage import Location
+
+
+@pytest.fixture
+def proxy(s3: Store) -> Iterator[Proxy]:
+    with faulty(s3.endpoint) as running:
+        yield running
+
+
+@pytest.fixture
+def place(s3: Store, proxy: Proxy) -> Location:
+    found = replace(s3, endpoint=proxy.endpoint).place
+    assert found.stat() is None  # the bucket is known from now on
+    proxy.seen.clear()
+    return found
+
+
+def asked(proxy: Proxy) -> dict[str, int]:
+    found = Counter(method for method, _ in proxy.seen)
+    proxy.seen.clear()
+    return dict(found)
+
+
+def test_what_was_written_is_not_asked_for_again(place: Location, proxy: Proxy) -> None:
+    with (place / "a").writer() as out:
+        out.write(b"hello")
+        stat = out.publish()
+    assert asked(proxy) == {"PUT": 1}
+    found = (place / "a").stat()
+    assert found and (found.size, found.stamp, found.tag) == (stat.size, stat.stamp, stat.tag)
+    (place / "a").write_bytes(b"other")
+    changed = (place / "a").stat()
+    assert changed and changed.size == stat.size and changed.stamp != stat.stamp
+
+
+def test_what_is_missing_is_known_by_one_request(place: Location, proxy: Proxy) -> None:
+    assert (place / "a").read_if_there() is None and asked(proxy) == {"GET": 1}
+    assert place.names() == [] and asked(proxy) == {"GET": 1}
+    assert Journal(place, "em").document() is None and asked(proxy) == {"GET": 1}
+
+
+def test_names_are_files_and_folders(place: Location, proxy: Proxy) -> None:
+    for name in ("a", "b/c", "b/d/e", "bc"):
+        (place / name).write_bytes(b"1")
+    proxy.seen.clear()
+    assert place.names() == ["a", "b", "bc"] and (place / "b").names() == ["c", "d"] and (place / "a").names() == []
+    assert asked(proxy) == {"GET": 3}
+
+
+def test_files_of_known_names_go_by_one_request(place: Location, proxy: Proxy, s3: Store) -> None:
+    for name in ("parts/0", "parts/1", "other"):
+        (place / name).write_bytes(b"1")
+    proxy.seen.clear()
+    (place / "parts").delete_files(["0", "1", "2"], folder=True)
+    assert asked(proxy) == {"POST": 1} and s3.keys() == {"other"} and place.names() == ["other"]
+
+
+def test_a_dataset_is_opened_by_one_request(place: Location, proxy: Proxy) -> None:
+    made = Dataset(place / "ds", voxel_size=(4, 4, 35))
+    proxy.seen.clear()
+    opened = Dataset.open(place / "ds")
+    assert asked(proxy) == {"GET": 1}
+    made.add_layer("em", "color", data_format="zarr3")
+    assert list(opened.layers) == ["em"]  # what others changed since is seen
+
+
+def test_a_journal_of_many_objects_is_read_in_order(place: Location) -> None:
+    journal = Journal(place, "em")
+    for number in range(20):
+        journal.write([Receipt(0, number)])
+    names = (journal.folder / "journal").names()
+    assert len(names) == 20
+    assert {receipt.number for receipt in journal.read()} == set(range(20))
+    of_each = [[Receipt.of_line(line) for line in (journal.folder / "journal" / n).read_bytes().splitlines()] for n in names]
+    assert list(journal.read()) == [receipt for found in of_each for receipt in found if receipt]
+
+
+def test_more_threads_wait_for_a_store_where_memory_suffices() -> None:
+    stored, local = toy_plan("memory://threads/ds"), toy_plan("/nowhere/ds")
+    assert [slots(ThreadPool(2, asked=False), plan) for plan in (stored, local)] == [8, 2]
+    assert slots(ThreadPool(2), stored) == 2
+    assert slots(ThreadPool(6, asked=False), stored) == 16 and slots(ThreadPool(32, asked=False), stored) == 32
+    assert slots(ThreadPool(2, asked=False), stored, limit=1) == 2
+
+
+def slots(pool: ThreadPool, plan: object, limit: int | None = None) -> int:
+    pool.suit(plan, limit)  # type: ignore[arg-type]
+    return pool.slots

@@ -1,0 +1,37 @@
+"""Retries of all processes are counted in the report of a run."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import numpy as np
+import pytest
+import tifffile
+
+import wkdask as wk
+from wkdask.operations.copying import plan_copy_dataset
+from wkdask.plan.receipt import Receipt, Report
+from wkdask.storage import Location
+
+
+def test_the_report_adds_up_retries() -> None:
+    report = Report("convert")
+    for retries in (2, 0, 35):
+        report.add(Receipt(0, 0, worker="a", retries=retries, requests=100))
+    assert report.retries == 37 and "300 requests; 37 retries" in str(report)
+    assert not {"retries", "requests"} & set(str(Report("convert")).split())
+
+
+@pytest.mark.parametrize("shard", [64, 32, 16])
+def test_requests_are_predicted_and_reported(shard, tmp_path):
+    """On a memory store, which is asked as others are."""
+    here, name = wk.Dataset(tmp_path / "ds", (4, 4, 4)), f"memory://{uuid4().hex}"
+    layer = here.add_layer("em", "color", bounding_box=wk.BoundingBox((0, 0, 0), (128, 128, 64)))
+    layer.add_mag(1, chunk_shape=16, shard_shape=shard).write(np.random.default_rng(0).integers(1, 9, (128, 128, 64), "uint8"))
+    tifffile.imwrite(tmp_path / "em.tif", layer.get_mag(1).read()[0].T)
+    plans = wk.Dataset.plans_from_images(tmp_path / "em.tif", f"{name}/ds", (4, 4, 4), chunk_shape=16, shard_shape=shard)
+    to = plan_copy_dataset(here.location, Location(f"{name}/to"))
+    for plan in (*plans, *to):
+        report = plan.run()
+        assert report.predicted_requests == plan.describe()["requests"]
+        assert 0.6 < report.requests / report.predicted_requests < 1.5, (plan, report)
