@@ -42,10 +42,10 @@ def speed(block: Array, factor: tuple[int, ...], mode: str, large: bool, runs: i
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--modes", default="median,mode,mean,max,nearest", help="separated by commas")
+    parser.add_argument("--modes", default="median,mode,mean,max,min,nearest", help="separated by commas")
     parser.add_argument("--dtypes", default="uint8,uint16,uint32,uint64,float32", help="separated by commas")
     parser.add_argument("--edge", type=int, default=512, help="voxels along x and y (default 512)")
-    parser.add_argument("--mebibytes", type=int, default=64, help="of each block (default 64)")
+    parser.add_argument("--mebibytes", type=int, default=256, help="of each block (default 256)")
     parser.add_argument("--channels", type=int, default=1)
     parser.add_argument("--labels", action="store_true", help="reduce cells instead of noise")
     parser.add_argument("--runs", type=int, default=3)

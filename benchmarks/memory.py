@@ -96,7 +96,7 @@ class OneArray:
 
 def shard_plan(target: Path, edge: int, threads: int) -> Any:
     """Return the plan that writes one shard."""
-    from wkdask.formats import ArraySpec, Zarr3Array, parse_codec
+    from wkdask.formats import ArraySpec, Zarr3, parse_codec
     from wkdask.geometry.grid import Box
     from wkdask.operations import Running
     from wkdask.operations.level import Level
@@ -106,7 +106,7 @@ def shard_plan(target: Path, edge: int, threads: int) -> Any:
 
     place, shape = Location(str(target)), (1, edge, edge, edge)
     spec = ArraySpec(shape, "uint64", ("c", "x", "y", "z"), (1, 32, 32, 32), shape, parse_codec("zstd:5"))
-    array = Zarr3Array(place / "cells" / "1", spec)
+    array = Zarr3().at(place / "cells" / "1", spec)
     level = Level("cells/1", array, Box((0,) * 4, shape), (1,) * 4, "mode")
     room = Room(threads, min(TILE_BYTES, Running(workers=threads).tile_bytes))
     journal = Journal(place, "cells")

@@ -45,7 +45,7 @@ from measuring import Run, machine, median, print_rows, run, wkdask
 from wkdask import kernels
 from wkdask.formats import Zarr3Array, parse_codec
 from wkdask.formats.codecs import decode, encoder
-from wkdask.formats.shard import MISSING, shard_index
+from wkdask.formats.shard import MISSING, ShardIndex
 from wkdask.formats.wkw_file import block_number
 from wkdask.geometry.grid import Box
 from wkdask.images import ImageStack, find_images
@@ -233,7 +233,7 @@ def write_file(path: Path, encoded: list[Any], chunks: int, *, joined: bool) -> 
     with open(path, "wb") as file:
         for data in encoded:
             file.write(data)
-        file.write(shard_index(entries, chunks))
+        file.write(ShardIndex().build(entries, chunks))
         size = file.tell()
     if joined:
         with open(path, "rb") as part, open(path.with_suffix(".whole"), "wb") as whole:
