@@ -16,6 +16,7 @@ ROOMS = {
     "metadata": ("Metadata", "What a dataset's JSON document says."),
     "errors": ("Errors", "Every error derives from `WkdaskError`."),
 }
+INHERITED = ["   :inherited-members:", "   :exclude-members: ConversionLayerMapping"]  # which has a page of its own
 
 
 def write_pages(folder: Path) -> None:
@@ -29,7 +30,7 @@ def write_api(folder: Path) -> None:
     """Write a page for each room of the package that has public names, and their index."""
     homes: dict[str, list[str]] = {}
     for name, room in wkdask._HOMES.items():
-        homes.setdefault(room, []).append(name)
+        homes.setdefault(room.partition(".")[0], []).append(name)
     index = ["# API reference", "", "All names are imported from `wkdask`.", ""]
     pages = []
     for room in sorted(homes, key=lambda r: (r not in ROOMS, list(ROOMS).index(r) if r in ROOMS else 0, r)):
@@ -55,6 +56,13 @@ def room_page(room: str, title: str, text: str, names: list[str]) -> str:
             "",
             f".. {kind}:: wkdask.{name}",
             *(["   :members:"] if kind == "autoclass" else []),
+            *(INHERITED if isinstance(value, type) and has_parts(value) else []),
             "",
         ]
     return "\n".join(lines)
+
+
+def has_parts(kind: type) -> bool:
+    """Return whether a class is put together of others that have no public name, whose verbs are its own."""
+    public = {getattr(wkdask, name) for name in wkdask._HOMES if isinstance(getattr(wkdask, name), type)}
+    return any(base.__module__.startswith("wkdask.dataset") and base not in public for base in kind.__bases__)
