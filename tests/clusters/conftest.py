@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +20,7 @@ import tifffile
 
 from tests.cli.conftest import Ended
 from tests.conftest import absent
+from tests.services.ports import free_ports
 
 HOME = Path(__file__).parents[2]
 SERVICES = HOME / "tests/services"
@@ -57,20 +56,6 @@ def wait_until(condition: Callable[[], object], child: subprocess.Popen | None =
         assert child is None or child.poll() is None, f"ended with {child.returncode}"
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def free_ports(count: int) -> int:
-    """Return the first of some TCP ports in a row that nobody listens at, below those that systems give to connections."""
-    starts = range(21000, 32000, 16)
-    for first in (starts[(at + secrets.randbelow(len(starts))) % len(starts)] for at in range(len(starts))):
-        try:
-            for port in range(first, first + count):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-            return first
-        except OSError:
-            continue
-    raise OSError("no free ports")
 
 
 class SlurmOfTests:
@@ -135,7 +120,7 @@ def end_those_left() -> None:
 
 def begin(folder: Path) -> str:
     """Start the daemons; return what is wrong."""
-    ports = {"WKDASK_SLURM_PORT": str(free_ports(3)), "WKDASK_SLURM_WAIT": str(int(PATIENCE / TRIES))}
+    ports = {"WKDASK_SLURM_PORT": str(free_ports(3)[0]), "WKDASK_SLURM_WAIT": str(int(PATIENCE / TRIES))}
     settings = {**os.environ, "WKDASK_SLURM_DIR": str(folder), **ports}
     command = [SERVICES / "slurm-up", "2"]
     done = subprocess.run(command, env=settings, capture_output=True, text=True, check=False, timeout=PATIENCE)

@@ -18,7 +18,8 @@ from uuid import uuid4
 import pytest
 
 from tests.conftest import absent
-from tests.services.stores import BUCKET, answers, free_ports, running, wait_for
+from tests.services.ports import free_ports
+from tests.services.stores import BUCKET, answers, running, wait_for
 from wkdask.storage import Location
 
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # before gcsfs is imported, by whomever

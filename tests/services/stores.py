@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from uuid import uuid4
 import pytest
 
 from tests.conftest import absent
+from tests.services.ports import free_ports
 from wkdask.storage import Location
 
 START_SECONDS = 60
@@ -75,17 +75,6 @@ class Store:
         """Return the keys of uploads that are neither completed nor aborted."""
         found = self.client().list_multipart_uploads(Bucket=BUCKET, Prefix=f"{self.folder}/")
         return [entry["Key"] for entry in found.get("Uploads", ())]
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on, nor on those 10000 above."""
-    found: list[int] = []
-    while len(found) < count:
-        with socket.socket() as low, socket.socket() as high, suppress(OSError, OverflowError):
-            low.bind(("127.0.0.1", 0))
-            high.bind(("127.0.0.1", (low.getsockname()[1] + 10000) % 65536 or 1))
-            found.append(low.getsockname()[1])
-    return found
 
 
 def answers(port: int, path: str = "/") -> int:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.services.stores import answers, free_ports, program, running, wait_for
+from tests.services.ports import free_ports
+from tests.services.stores import answers, program, running, wait_for
 
 USER, PASSWORD = "lab", "pa-ssw0rd"
 
