@@ -98,6 +98,50 @@ def test_a_stack_with_its_pyramid_by_python(place, voxels, tmp_path):
     assert np.array_equal(dataset.get_layer("em").get_mag(1).read()[0], voxels)
 
 
+def test_what_tells_one_state_from_another_is_asked_for_by_a_byte_of_each(place, monkeypatch):
+    stack = find_images(place.url)
+    asked = []
+    read_range = Location.read_range
+    monkeypatch.setattr(Location, "read_range", lambda self, *at: asked.append(at) or read_range(self, *at))
+    assert len(stack.identity()) == SIZE[2] and set(asked) == {(0, 1)} and len(asked) == SIZE[2]
+
+
+def test_brackets_in_names_are_no_pattern(voxels, tmp_path):
+    """As in names of files on disks: first what is named so, then what matches."""
+    planes(tmp_path / "em", voxels)
+    place = sent(tmp_path / "em", Location(f"memory://{uuid4().hex}/em[3]"))
+    (place / "em[1].tif").write_bytes((place / "em_2.tif").read_bytes())
+    assert np.array_equal(shown(find_images(f"{place.url}/em[1].tif")), voxels[:, :, 2:3])
+    assert np.array_equal(shown(find_images(f"{place.parent.url}/em[[]3]/em_[3-5].tif")), voxels[:, :, 3:6])
+    (place / "em[1].tif").delete()
+    assert np.array_equal(shown(find_images(place.url)), voxels)
+    volume = wk.Dataset.from_images(place.url, tmp_path / "ds", (4, 4, 35), layer_name="em", data_format="zarr3")
+    at = sent(Path(volume.get_layer("em").get_mag(1).path), Location(f"memory://{uuid4().hex}/volume[3]"))
+    assert np.array_equal(shown(find_layers(at.url)[0].stack)[:36, :40, :12], voxels)
+
+
+def test_of_names_with_brackets_only_what_has_the_name_is_deleted(home: Home):  # noqa: F811
+    """`rm` of fsspec takes them for patterns."""
+    folder = Location.of(home.url, home.options) / "deleted"
+    for name in ("a[3]/b", "a[3]/c[4]/d", "a3/b", "*", "b[1].tif", "b1.tif"):
+        (folder / name).write_bytes(b"1")
+    (folder / "a[3]").delete()
+    (folder / "b[1].tif").delete()
+    (folder / "*").delete()
+    (folder / "b[2].tif").delete()
+    assert folder.names() == ["a3", "b1.tif"] and (folder / "a3").names() == ["b"]
+
+
+def test_file_urls_are_paths(voxels, tmp_path):
+    planes(tmp_path / "em", voxels)
+    assert np.array_equal(shown(find_images(f"file://{tmp_path}/em")), voxels)
+    assert np.array_equal(shown(find_images(f"file://{tmp_path}/em/em_?.tif")), voxels[:, :, :10])
+    assert np.array_equal(shown(find_images([f"file://{tmp_path}/em/em_{z}.tif" for z in (5, 2)])), voxels[:, :, [5, 2]])
+    dataset = wk.Dataset.from_images(f"file://{tmp_path}/em", tmp_path / "ds", (4, 4, 35), layer_name="em")
+    [found] = find_layers(f"file://{dataset.get_layer('em').get_mag(1).path}")
+    assert np.array_equal(shown(found.stack)[:36, :40, :12], voxels)
+
+
 def test_one_that_is_large_is_read_by_few_requests(monkeypatch):
     place = Location(f"memory://{uuid4().hex}/a")
     data = np.random.default_rng(1).bytes(FIRST_BYTES * 40 + 17)

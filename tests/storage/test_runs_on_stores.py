@@ -15,6 +15,7 @@ import wkdask as wk
 from tests.cli.conftest import arguments, cli, living, slices  # noqa: F401 - fixtures
 from tests.services.google import Google
 from tests.services.stores import Store
+from wkdask.plan import cancelling
 from wkdask.storage import observe, storage_options
 
 DOCUMENT = "datasource-properties.json"
@@ -169,6 +170,24 @@ def test_a_run_is_cancelled_from_elsewhere(s3, source, cli, environment):  # noq
         assert running.wait(timeout=30) == 130
     assert "nobody works on it" in cli("status", f"{s3.url}/ds").out
     assert cli("resume", f"{s3.url}/ds", "--progress", "none").code == 0
+    assert np.array_equal(voxels(s3)["1"], source[1])
+
+
+def test_a_run_hears_the_object_that_asks_it_to_stop(s3, source, environment, monkeypatch):
+    """As runs of other hosts, which no signal reaches."""
+    monkeypatch.setattr(cancelling, "CHECK_SECONDS", 0.0)
+    options = {"layer_name": "em", "voxel_size": (4, 4, 35), "chunk_shape": 16, "shard_shape": 32}
+    [plan] = wk.Dataset.plans_from_images(source[0], f"{s3.url}/ds", **options)
+    asked = []
+
+    def ask(event, url):
+        if event == "publish" and "/journal/" in url and not asked:
+            asked.append(url)
+            cancelling.ask_to_stop(plan.journal)
+
+    with observe(ask), pytest.raises(wk.errors.InterruptedRunError, match="wkdask cancel"):
+        plan.compute(scheduler="sync")
+    assert plan.compute(scheduler="sync").kept >= 1
     assert np.array_equal(voxels(s3)["1"], source[1])
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from wkdask.errors import DamagedError, MetadataError
+from wkdask.errors import DamagedError, MetadataError, UnfitError
 from wkdask.formats.chunk_codecs import COMPRESSORS, unpack
 from wkdask.formats.shard import MISSING, ShardIndex
 from wkdask.formats.spec import Codec
@@ -57,8 +57,14 @@ class Numcodec:
         return None
 
     def encoder(self) -> Encode:
-        """Refuse."""
-        raise NotImplementedError("codecs of numcodecs are only read")
+        """Refuse: it is only read.
+
+        Raises
+        ------
+        UnfitError
+            Always.
+        """
+        raise UnfitError(f"Zarr 3 arrays with the codec {NUMCODECS}{self.kind} can be read, not written. Copy the array first.")
 
     def decode(self, data: bytes | memoryview, most: int) -> bytes | memoryview:
         """Return what was encoded."""

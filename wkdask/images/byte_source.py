@@ -152,7 +152,9 @@ def status(path: FilePath) -> FileStatus:
         If the archive is damaged.
     """
     if isinstance(path, Location):
-        return _on_store(path).status()
+        from wkdask.images.store_source import status_on_store
+
+        return status_on_store(path)
     names = split_member(path)
     if names is None:
         return os.stat(path)
@@ -198,7 +200,9 @@ def opened(path: FilePath) -> Iterator[ByteSource]:
     (bytearray(b'cde'), bytearray(b'ijk'))
     """
     if isinstance(path, Location):
-        yield _on_store(path)
+        from wkdask.images.store_source import StoreSource
+
+        yield StoreSource(path)
         return
     names = split_member(path)
     file = path if names is None else names[0]
@@ -211,12 +215,6 @@ def opened(path: FilePath) -> Iterator[ByteSource]:
             yield _member_source(file, descriptor, found, member_of(file, descriptor, found, names[1]))
     finally:
         os.close(descriptor)
-
-
-def _on_store(place: Location) -> ByteSource:
-    from wkdask.images.store_source import StoreSource
-
-    return StoreSource(place)
 
 
 def _member_source(archive: str, descriptor: int, found: os.stat_result, member: Member) -> ByteSource:

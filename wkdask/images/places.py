@@ -63,4 +63,16 @@ def name_of(folder: FilePath) -> str:
     >>> name_of("/data/em"), name_of(Location("memory://data/em"))
     ('em', 'em')
     """
-    return shown(folder).rpartition("/")[2] if isinstance(folder, Location) else os.path.basename(shown(folder))
+    return folder.name if isinstance(folder, Location) else os.path.basename(shown(folder))
+
+
+def path_of(source: str | os.PathLike[str]) -> str:
+    """Return a source as it was given, but as a path where it is the URL of one.
+
+    Examples
+    --------
+    >>> path_of("em/1.tif"), path_of("file:///data/em"), path_of("s3://bucket/em")
+    ('em/1.tif', '/data/em', 's3://bucket/em')
+    """
+    text = os.fspath(source)
+    return Location(text).url if text.startswith("file://") else text

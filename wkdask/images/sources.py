@@ -16,7 +16,7 @@ from wkdask.errors import InputError, StorageError, UnsupportedImageFormatError
 from wkdask.images.byte_source import zip_members
 from wkdask.images.numbering import natural_order
 from wkdask.images.picture import EXTENSIONS, extension_of
-from wkdask.images.places import FilePath, shown
+from wkdask.images.places import FilePath, path_of, shown
 from wkdask.storage import Location
 from wkdask.storage.location import explained
 
@@ -81,16 +81,17 @@ def image_files(source: str | Path | Sequence[str | Path]) -> ImageFiles:
     if not isinstance(source, str | os.PathLike):
         if any(is_url(path) for path in source):
             return replace(_from_urls(source), listed=True)
-        return replace(_from_list([os.path.abspath(path) for path in source]), listed=True)
+        return replace(_from_list([os.path.abspath(path_of(path)) for path in source]), listed=True)
     if is_url(source):
         return _on_store(Location.of(source))
+    source = path_of(source)
     path = os.path.abspath(source)
     with explained(Location.of(Path(path)), "read"):
         exists = _exists(path)
     if not exists:
-        if not any(letter in str(source) for letter in "*?["):
+        if not any(letter in source for letter in "*?["):
             raise InputError(f"There is nothing at '{source}'. Give an image file, or a folder of image files.")
-        return _from_pattern(str(source))
+        return _from_pattern(source)
     if os.path.isdir(path):
         return _checked(path, list(_walk(path, lambda _: True)), os.path.basename(path))
     if extension_of(path) == "zip":
@@ -136,7 +137,8 @@ def is_url(source: object) -> bool:
 
 
 def _on_store(place: Location) -> ImageFiles:
-    if extension_of(str(place)) in EXTENSIONS and not _has_wildcard(place.url):
+    """Find what a URL names; only where nothing has it as its name, it is taken for a pattern."""
+    if extension_of(str(place)) in EXTENSIONS and (not _has_wildcard(place.url) or place.is_file()):
         return _from_urls([place])
     if extension_of(str(place)) == "zip":
         raise UnsupportedImageFormatError(
@@ -147,17 +149,22 @@ def _on_store(place: Location) -> ImageFiles:
             f"{place} is no volume in Zarr, N5 or precomputed, and web servers list no folders of images. Give the URL of an "
             "image file, or a list of them."
         )
-    folder, wanted = place, ["**"]
+    if below := _names_below(place):
+        return _checked(place, below, place.name)
+    folder, wanted = place, list[str]()
     while _has_wildcard(folder.url) and folder.parent != folder:
         folder, wanted = folder.parent, [folder.name, *wanted]
-    wanted = wanted[:-1] if folder != place else wanted
-    below = sorted(name for name, _ in folder.files_below() if not any(map(_is_junk, name.split("/"))))
+    below = _names_below(folder) if wanted else []
     if not below:
         raise InputError(f"There is nothing at {folder}. Give an image file, or a folder of image files.")
     names = [name for name in below if _matches(name.split("/"), wanted)]
     if not names:
         raise InputError(f"No file matches {place}. Check the pattern; ** stands for folders at any depth.")
     return _checked(folder, names, folder.name)
+
+
+def _names_below(folder: Location) -> list[str]:
+    return sorted(name for name, _ in folder.files_below() if not any(map(_is_junk, name.split("/"))))
 
 
 def _has_wildcard(url: str) -> bool:

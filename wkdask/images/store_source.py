@@ -12,12 +12,43 @@ from wkdask.errors import CorruptImageError
 from wkdask.images.byte_run import Run, Status
 from wkdask.storage import Location
 from wkdask.storage.location import Stat
+from wkdask.storage.ranges import Range
 
 FIRST_BYTES = 256 << 10
 """What is read at first, and wherever reading goes on elsewhere: takes about as long as a request for one byte."""
 MOST_BYTES = 8 << 20
 """What is read at once, at most; it stays in memory until another range is wanted."""
 GROWTH = 4
+
+
+def status_on_store(place: Location) -> Status:
+    """Return size, and what changes with the file in place of its time, as `StoreSource.status` does; a byte is read for it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+
+    Examples
+    --------
+    >>> place = Location("memory://status-on-store/a")
+    >>> place.write_bytes(b"abcdef")
+    >>> status_on_store(place).st_size, status_on_store(place) == StoreSource(place).status()
+    (6, True)
+    """
+    found = _range(place, 1)
+    return _status(found.size, found.version)
+
+
+def _range(place: Location, stop: int) -> Range:
+    found = place.read_range(0, stop)
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(place))
+    return found
+
+
+def _status(size: int, version: str) -> Status:
+    return Status(size, Stat(size, 0, version).stamp)
 
 
 class StoreSource:
@@ -45,9 +76,7 @@ class StoreSource:
     """
 
     def __init__(self, place: Location) -> None:
-        found = place.read_range(0, FIRST_BYTES)
-        if found is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(place))
+        found = _range(place, FIRST_BYTES)
         self.place, self.size = place, found.size
         self._version, self._start, self._data, self._window = found.version, 0, found.data, FIRST_BYTES
         self._lock = threading.Lock()
@@ -59,7 +88,7 @@ class StoreSource:
 
     def status(self) -> Status:
         """Return size, and what changes with the file in place of its time."""
-        return Status(self.size, Stat(self.size, 0, self._version).stamp)
+        return _status(self.size, self._version)
 
     def file(self) -> BinaryIO:
         """Return a seekable file of these bytes."""

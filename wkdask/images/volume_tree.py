@@ -17,6 +17,7 @@ from wkdask.errors import InputError, MetadataError, UnsupportedImageFormatError
 from wkdask.images.byte_source import zip_members
 from wkdask.images.numbering import natural_order
 from wkdask.images.picture import EXTENSIONS, extension_of
+from wkdask.images.places import path_of
 from wkdask.storage import Location
 from wkdask.storage.location import explained
 
@@ -109,9 +110,10 @@ def tree_at(source: object) -> Node | None:
     """
     if not isinstance(source, str | os.PathLike):
         return None
-    if "://" in os.fspath(source):
+    path = path_of(source)
+    if "://" in path:
         return _remote(Location.of(source))
-    path = os.path.abspath(os.fspath(source))
+    path = os.path.abspath(path)
     with explained(Location.of(Path(path)), "read"):
         if os.path.basename(path) in DOCUMENTS and os.path.isfile(path):
             path = os.path.dirname(path)
@@ -124,9 +126,8 @@ def tree_at(source: object) -> Node | None:
 
 def _remote(place: Location) -> Node | None:
     """Return the array or group at a URL; None where it is something else."""
-    if not place.is_local:
-        place = place.parent if place.name in DOCUMENTS else place
-    if extension_of(str(place)) in (*EXTENSIONS, *ARCHIVES) or any(letter in str(place) for letter in "*["):
+    place = place.parent if place.name in DOCUMENTS else place
+    if extension_of(str(place)) in (*EXTENSIONS, *ARCHIVES):
         return None
     return node_at(place, "", N5 if extension_of(place.name) == "n5" and place.lists else "")
 

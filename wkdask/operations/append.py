@@ -19,7 +19,7 @@ from wkdask.geometry.grid import Box, Index
 from wkdask.metadata import LayerProperties, Properties, load_json
 from wkdask.operations.assembly import assemble
 from wkdask.operations.choices import Running, Sampling, stored_shape
-from wkdask.operations.convert import room_for, source_name, stack_settings
+from wkdask.operations.convert import room_for, stack_settings
 from wkdask.operations.downsample import under
 from wkdask.operations.existing import open_to_replace
 from wkdask.operations.inputs import Inputs
@@ -252,7 +252,7 @@ def _plan(journal: Journal, images: FromImages, sampling: Sampling, running: Run
         GrowingLayer(journal, properties.voxel_size, dumped(layer), (), triples, frozenset(triples), dumped(grown)),
         built,
         running,
-        name=f"append {source_name(stack)} to {target.name}/{journal.key}",
+        name=f"append {stack.label} to {target.name}/{journal.key}",
         settings=_settings(layer, images, levels) | {"to_z": grown.bounding_box.bottom_right[2]},
         identity=Inputs.of_stack(stack),
         notes=stack.notes,

@@ -72,7 +72,7 @@ class Storage:
             )
         return self.codec
 
-    def shapes(self, size: Sequence[int], *, first: bool, depth: int = IMAGE_SHARD[2] + 1) -> tuple[Shape, Shape]:
+    def shapes(self, size: Sequence[int], *, first: bool, depth: int) -> tuple[Shape, Shape]:
         """Return chunk and shard of a magnification of this size; flat layers get flat ones, where pieces need not be cubes.
 
         What counts for that is the depth of the layer's box in mag-1 voxels, as for the reference.

@@ -122,16 +122,11 @@ def plan_convert(
         NewLayer(journal, voxel_size, dumped(layer), (), triples, into.dataset or place.name),
         (stages, last),
         running,
-        name=f"convert {source_name(stack)} to {place.name}/{name}",
+        name=f"convert {stack.label} to {place.name}/{name}",
         settings=_settings(stack, layer, voxel_size, into, levels),
         identity=Inputs.of_stack(stack),
         notes=stack.notes,
     )
-
-
-def source_name(stack: Stack) -> str:
-    """Return what people call a stack: its file, or its folder."""
-    return stack.label
 
 
 def _layer_name(stack: Stack) -> str:

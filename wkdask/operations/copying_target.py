@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +32,8 @@ class _Copied(LayerTarget):
         return properties.with_layer(layer.with_mag(mag)).to_json()
 
     @property
-    def _said(self) -> tuple[bytes, ...]:
-        raise NotImplementedError
+    @abstractmethod
+    def _said(self) -> tuple[bytes, ...]: ...
 
 
 @dataclass(frozen=True)

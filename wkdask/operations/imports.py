@@ -105,7 +105,7 @@ def plan_imports(
         Where the voxel size is not known, or images can not be such layers.
     """
     size, note = _voxel_size(layers, None if treatment.fresh else target / FILE_NAME, voxel_size, treatment.mag)
-    storage.shapes(layers[0].stack.shape[::-1], first=True)  # refused before anything is read
+    storage.shapes(layers[0].stack.shape[::-1], first=True, depth=layers[0].stack.shape[0])  # refused before anything is read
     plans = []
     for layer in layers:
         category = treatment.category or layer.declared or treatment.assumed or _category(layer)

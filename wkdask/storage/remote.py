@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import has_magic
 from typing import Any, TypeVar
 
 from wkdask.storage.address import GCS, HTTP, S3, Address
@@ -234,10 +235,21 @@ class RemoteFiles:
 
     def _remove(self, path: str) -> None:
         try:
-            self.fs.rm(path, recursive=True)
+            if has_magic(path):  # which `rm` would take for a pattern, and delete what matches it
+                self._remove_each(path)
+            else:
+                self.fs.rm(path, recursive=True)
         except FileNotFoundError:
             if self.fs.exists(path):
                 raise
+
+    def _remove_each(self, path: str) -> None:
+        for name, entry in sorted(self.fs.find(path, withdirs=True, detail=True).items(), reverse=True):
+            if entry["type"] != "directory":
+                self.fs.rm_file(name)
+            elif self.protocol not in NO_FOLDERS:
+                with suppress(FileNotFoundError):  # folders of fsspec's memory may be there by what lies in them alone
+                    self.fs.rmdir(name)
 
     def _delete_keys(self, path: str) -> None:
         """Delete what lies below, then the folders, which some stores know, the deepest first, and the object itself."""
