@@ -244,8 +244,8 @@ def test_deleting_ends_where_the_store_keeps_what_it_is_told_to_delete() -> None
 class Whole:
     """A client of a store that sends whole objects, whatever is asked for."""
 
-    def __init__(self, protocol: str, held: bytes) -> None:
-        self.protocol, self.held, self.read = protocol, held, 0
+    def __init__(self, protocol: str, held: bytes, content_range: str | None = None) -> None:
+        self.protocol, self.held, self.content_range, self.read = protocol, held, content_range, 0
         self.loop = fsspec.asyn.get_loop()
 
     def split_path(self, path: str) -> tuple[str, str, None]:
@@ -263,10 +263,10 @@ class Whole:
         pass
 
     async def _call_s3(self, *_: Any, **__: Any) -> dict[str, Any]:
-        return {"Body": self, "ETag": "1"}
+        return {"Body": self, "ETag": "1", "ContentRange": self.content_range}
 
     async def _call(self, *_: Any, **__: Any) -> tuple[dict[str, str], bytes]:
-        return {}, self.held
+        return {"Content-Range": self.content_range} if self.content_range else {}, self.held
 
 
 @pytest.mark.parametrize("protocol", ["s3", "gcs"])
@@ -276,6 +276,19 @@ def test_what_is_no_range_is_never_taken_for_one(protocol: str) -> None:
     for start, stop in ((0, 9), (1, 5), (1, 10), (1, 99), (-9, 0)):
         with pytest.raises(IgnoresRangeError):
             ask(whole, "a", start, stop)
+
+
+@pytest.mark.parametrize("protocol", ["s3", "gcs"])
+def test_another_range_than_asked_for_is_never_taken_for_it(protocol: str) -> None:
+    def client(said: str) -> Whole:
+        return Whole(protocol, b"0123", said)
+
+    assert ask(client("bytes 2-5/10"), "a", 2, 6).size == ask(client("bytes 6-9/10"), "a", -4, 0).size == 10
+    for said, start, stop in (("3-6/10", 2, 6), ("2-5/10", -4, 0), ("2-3/10", 2, 6)):
+        with pytest.raises(StorageError, match=f"a: from byte {max(2, 10 + start) if start < 0 else start} on was asked for"):
+            ask(client(f"bytes {said}"), "a", start, stop)
+    with pytest.raises(StorageError, match=r"a: the server does not tell its size \(bytes 2-5/\*\)"):
+        ask(client("bytes 2-5/*"), "a", 2, 6)
 
 
 def test_no_more_of_an_object_is_taken_than_tells_that_it_is_no_range() -> None:

@@ -15,7 +15,7 @@ from wkdask.errors import StorageError
 from wkdask.storage.faults import IgnoresRangeError, said
 
 PIECE_BYTES = 1 << 20
-_CONTENT_RANGE = re.compile(r"bytes (?:[0-9]+-[0-9]+|\*)/([0-9]+)")
+_CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,19})-([0-9]{1,19})|\*)/([0-9]{1,19}|\*)")
 _UNSATISFIABLE = 416
 
 
@@ -100,7 +100,7 @@ async def _ask_s3(fs: Any, path: str, start: int, stop: int) -> Range:
     finally:
         answer["Body"].close()
     _require_range(path, data, start, stop, answer.get("ContentRange"))
-    return Range(data, _size(answer.get("ContentRange"), len(data)), answer.get("ETag", ""))
+    return Range(data, _size(path, answer.get("ContentRange"), start, data), answer.get("ETag", ""))
 
 
 async def _ask_gcs(fs: Any, path: str, start: int, stop: int) -> Range:
@@ -113,7 +113,7 @@ async def _ask_gcs(fs: Any, path: str, start: int, stop: int) -> Range:
         return Range(b"", int(info["size"]), str(info.get("generation", "")))
     version = headers.get("X-Goog-Generation") or headers.get("ETag", "")
     _require_range(path, data, start, stop, headers.get("Content-Range"))
-    return Range(data, _size(headers.get("Content-Range"), len(data)), version)
+    return Range(data, _size(path, headers.get("Content-Range"), start, data), version)
 
 
 async def _ask_http(fs: Any, url: str, start: int, stop: int) -> Range:
@@ -125,16 +125,20 @@ async def _ask_http(fs: Any, url: str, start: int, stop: int) -> Range:
         content_range = answer.headers.get("Content-Range")
         version = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
         if answer.status == _UNSATISFIABLE:
-            return Range(b"", _size(content_range, 0), version)
+            return Range(b"", _size(_shown(answer.url), content_range, start, b""), version)
         fs._raise_not_found_for_status(answer, url)
         most = _most(start, stop)
         data = await _body(answer.content.iter_chunked(PIECE_BYTES), most)
         if len(data) > most or (start > 0 and answer.status != 206):
             raise StorageError(
-                f"{answer.url.with_user(None).with_query(None)} came whole, when a range was asked for: the server sends none "
+                f"{_shown(answer.url)} came whole, when a range was asked for: the server sends none "
                 "(status 206 was expected). Let it send ranges, or copy the dataset."
             )
-        return Range(data, _size(content_range, len(data)), version)
+        return Range(data, _size(_shown(answer.url), content_range, start, data), version)
+
+
+def _shown(url: Any) -> str:
+    return str(url.with_user(None).with_query(None))
 
 
 async def _body(pieces: AsyncIterator[bytes], most: int) -> bytes:
@@ -147,6 +151,21 @@ async def _body(pieces: AsyncIterator[bytes], most: int) -> bytes:
     return bytes(body)
 
 
-def _size(content_range: str | None, usual: int) -> int:
+def _size(name: str, content_range: str | None, start: int, data: bytes) -> int:
+    """Return the size of a file, a range of which came; of one that came whole, that is what came.
+
+    Raises
+    ------
+    StorageError
+        Where another range came than was asked for, or nothing tells how large the file is.
+    """
     found = _CONTENT_RANGE.fullmatch(content_range or "")
-    return int(found[1]) if found else usual
+    if not found:
+        return len(data)
+    first, last, size = found.groups()
+    if size == "*":
+        raise StorageError(f"{name}: the server does not tell its size ({content_range}). Copy the dataset to another one.")
+    wanted = max(0, int(size) + start) if start < 0 else start
+    if first is not None and (int(first) != wanted or int(last) - int(first) + 1 < len(data)):
+        raise StorageError(f"{name}: from byte {wanted} on was asked for, {content_range} came. Copy the dataset to a disk.")
+    return int(size)
