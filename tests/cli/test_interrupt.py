@@ -115,7 +115,7 @@ def test_at_any_time(source, tmp_path, strategy, seconds):
     time.sleep(seconds)
     said, took = end(child)
     assert took < SECONDS
-    if child.returncode == -signal.SIGINT:
+    if child.returncode == -signal.SIGINT or said.startswith("Could not import runpy module"):
         assert seconds < 0.2  # Python itself was starting
     else:
         assert (child.returncode, said.splitlines()[-1].startswith("error: Stopped")) == (130, True), said

@@ -50,12 +50,15 @@ if hasattr(os, "register_at_fork"):
 def _s3(protocol: str, options: dict[str, Any]) -> Any:
     import fsspec
 
+    from wkdask.storage.s3_ranges import PlainRequests
+
+    own = options.pop("config_kwargs", {})
     config = {
         "connect_timeout": CONNECT_SECONDS,
         "read_timeout": READ_SECONDS,
         "max_pool_connections": CONNECTIONS,
         "retries": {"total_max_attempts": 1, "mode": "standard"},
-        **options.pop("config_kwargs", {}),
+        **own,
     }
     region = options.pop("region_name", None)
     if region:
@@ -73,6 +76,7 @@ def _s3(protocol: str, options: dict[str, Any]) -> Any:
         **options,
     )
     fs.retries = 1
+    fs.plain_requests = None if own else PlainRequests(fs, (CONNECT_SECONDS, READ_SECONDS), CONNECTIONS)
     return fs
 
 
