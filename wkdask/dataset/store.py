@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from wkdask.arrays.opening import MAX_JSON_BYTES
 from wkdask.errors import DatasetNotFoundError, MetadataError, ReadOnlyError
 from wkdask.metadata import FILE_NAME, Properties
 from wkdask.plan import unfinished_jobs
 from wkdask.storage import Location, Stat, update_document
+
+T = TypeVar("T")
 
 
 class DatasetStore:
@@ -79,12 +82,45 @@ class DatasetStore:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Take the JSON, in this thread and for the block, as it was at its beginning: on stores each look is a request."""
+        with self._holding(self.properties):
+            yield
+
+    @contextmanager
+    def _holding(self, properties: Properties) -> Iterator[None]:
         before = getattr(self._held, "properties", None)
-        self._held.properties = self.properties
+        self._held.properties = properties
         try:
             yield
         finally:
             self._held.properties = before
+
+    def read(self, read: Callable[[], T]) -> T:
+        """Return what a function of what the JSON says now returns, which must change nothing.
+
+        On stores, each look at the JSON is a request, and the function makes others. So it is called at once, with what the
+        JSON said before; where that turns out to be outdated, it is called again.
+        """
+        holds = getattr(self._held, "properties", None) is not None
+        seen = None if self.location.is_local or holds else self._seen
+        if seen is None:
+            with self.held():
+                return read()
+        look = _Look(self)
+        look.start()
+        found: list[T] = []
+        failure: Exception | None = None
+        try:
+            with self._holding(seen[1]):
+                found.append(read())
+        except Exception as error:  # noqa: BLE001 - raised below, unless it may come of an outdated JSON
+            failure = error
+        now = look.properties()
+        if now is seen[1] and failure:
+            raise failure
+        if now is seen[1]:
+            return found[0]
+        with self._holding(now):
+            return read()
 
     def know(self, place: Location) -> None:
         """Open what lies in the store of another place with that one's options from now on; no document keeps them."""
@@ -109,6 +145,28 @@ class DatasetStore:
 
     def __reduce__(self) -> tuple[Callable[..., DatasetStore], tuple[Location, bool]]:
         return _reopen, (self.location, self.read_only)
+
+
+class _Look(threading.Thread):
+    """Looks at the JSON while other things are done."""
+
+    def __init__(self, store: DatasetStore) -> None:
+        super().__init__(name="wkdask-json", daemon=True)
+        self._store, self._found = store, list[Properties | BaseException]()
+
+    def run(self) -> None:
+        try:
+            self._found.append(self._store.properties)
+        except BaseException as error:  # noqa: BLE001 - raised where the answer is wanted
+            self._found.append(error)
+
+    def properties(self) -> Properties:
+        """Return what the JSON says now, when that is known."""
+        self.join()
+        [found] = self._found
+        if isinstance(found, BaseException):
+            raise found
+        return found
 
 
 def _reopen(location: Location, read_only: bool) -> DatasetStore:

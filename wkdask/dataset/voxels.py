@@ -155,8 +155,7 @@ class Voxels:
         """
         position = Position(offset, relative_offset, absolute_offset, relative_bounding_box, absolute_bounding_box)
         position.warn_of_old("read", size)
-        with self._layer._store.held():  # on stores, each look at the JSON is a request
-            return self._read(self._box_at(position, size))
+        return self._layer._store.read(lambda: self._read(self._box_at(position, size)))
 
     def _box_at(self, position: Position, size: Vec3IntLike | None = None) -> NDBoundingBox:
         """Return the mag-1 box of a position; without any it is the view's own, be it empty."""
