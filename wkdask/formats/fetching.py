@@ -32,6 +32,12 @@ KEPT_INDEX_BYTES = 1 << 20
 """Indexes that a process keeps, and the largest of them."""
 THREADS = 16
 """Requests at once, of a process."""
+SMALL_BYTES = 64 << 10
+"""Stored bytes of pieces that are taken one after the other, by whoever wants them: threads of their own would take longer, as
+they wait for each other's interpreter lock some dozen microseconds apart. Requests go on meanwhile."""
+Rest = Callable[[], None] | None
+"""What is left to be done with an answer, by whoever wants it."""
+Request = Callable[[], Rest]
 
 
 class ChangedError(Exception):
@@ -182,33 +188,41 @@ def _limited(spans: Sequence[tuple[int, int]], breaks: Sequence[int], most: int)
         yield slice(begin, last)
 
 
-def _request(pieces: Sequence[Piece]) -> tuple[int, Callable[[], None]]:
+def _request(pieces: Sequence[Piece]) -> tuple[int, Request]:
     """Return the bytes of a request for pieces of one file, and what makes it."""
     place, start, stop = pieces[0].place, pieces[0].start, max(piece.stop for piece in pieces)
+    small = sum(piece.stop - piece.start for piece in pieces) < SMALL_BYTES * len(pieces)
 
-    def request() -> None:
+    def request() -> Callable[[], None] | None:
         found = place.read_range(start, stop) if stop > start else None
         if stop > start and (found is None or any((piece.version or found.version) != found.version for piece in pieces)):
             raise ChangedError(place)  # pieces may come of indexes that were read at different times
         if found and len(found.data) < stop - start:
             raise DamagedError(f"{place} is cut off: it has {found.size} bytes, and ends before byte {stop}. Write it again.")
         data = memoryview(found.data if found else b"")
-        for piece in pieces:
-            piece.take(data[piece.start - start : piece.stop - start])
+
+        def take() -> None:
+            for piece in pieces:
+                piece.take(data[piece.start - start : piece.stop - start])
+
+        if small:
+            return take
+        take()
+        return None
 
     return stop - start, request
 
 
-def concurrently(requests: Iterable[tuple[int, Callable[[], None]]], limits: Limits | None = None) -> None:
+def concurrently(requests: Iterable[tuple[int, Request]], limits: Limits | None = None) -> None:
     """Make requests, several at once, as far as the bytes that they hold allow; the first error ends it.
 
     No request may make others by this function, since they might wait for each other.
     """
     limits, requests = limits or Limits.configured(), list(requests)
     if len(requests) == 1:
-        requests[0][1]()
+        _finish(requests[0][1]())
         return
-    under_way: dict[Future[None], int] = {}
+    under_way: dict[Future[Rest], int] = {}
     try:
         for size, request in requests:
             while under_way and sum(under_way.values()) + size > limits.held:
@@ -222,12 +236,17 @@ def concurrently(requests: Iterable[tuple[int, Callable[[], None]]], limits: Lim
         wait(under_way)  # they write into the caller's array
 
 
-def _finish_some(under_way: dict[Future[None], int]) -> None:
+def _finish_some(under_way: dict[Future[Rest], int]) -> None:
     done, _ = wait(under_way, return_when=FIRST_COMPLETED)
     for future in done:
         del under_way[future]
     for future in done:
-        future.result()
+        _finish(future.result())
+
+
+def _finish(rest: Rest) -> None:
+    if rest:
+        rest()
 
 
 @lru_cache(maxsize=1)

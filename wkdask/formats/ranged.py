@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
+from operator import add, itemgetter, mul
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,8 +97,8 @@ def _read_part(array: Zarr3Array, box: Box, out: np.ndarray[Any, Any]) -> None:
     def place_chunk(place: Location, cell: Index, data: bytes | memoryview) -> None:
         with _naming(place, cell):
             voxels = chain.decode(data, spec.chunk)
-        origin = tuple([i * c for i, c in zip(cell, spec.chunk, strict=True)])
-        hit = Box(origin, tuple([o + c for o, c in zip(origin, spec.chunk, strict=True)])).intersect(box)
+        origin = tuple(map(mul, cell, spec.chunk))
+        hit = Box(origin, tuple(map(add, origin, spec.chunk))).intersect(box)
         out[hit.relative_to(box.start).slices] = voxels[hit.relative_to(origin).slices]
 
     units = spec.grid.units(box)
@@ -146,9 +147,9 @@ def _stored(array: Zarr3Array, index: Index, entries: np.ndarray[Any, Any], box:
     there = np.flatnonzero(rows[:, 0] != MISSING)
     at = (np.stack(np.unravel_index(there, inside.shape), axis=1) + cells.start).tolist()
     found = [(tuple(cell), start, size) for cell, (start, size) in zip(at, rows[there].tolist(), strict=True)]
-    for cell, _, size in found:
-        with _naming(array.unit_location(index), cell):
-            _require_length(spec, size)
+    cell, _, most = max(found, key=itemgetter(2), default=((), 0, 0))
+    with _naming(array.unit_location(index), cell):
+        _require_length(spec, most)
     return found
 
 

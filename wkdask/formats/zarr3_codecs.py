@@ -12,7 +12,7 @@ import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -187,16 +187,23 @@ class Chain:
         DamagedError
             Where the data does not decode, fails a checksum, or has another size.
         """
-        size = math.prod(chunk) * np.dtype(self.dtype).itemsize
+        size, kind, shape, axes = _as_stored(self.order, self.dtype, chunk)
         for left in range(len(self.packers) - 1, -1, -1):
             data = self.packers[left].decode(data, worst_case(size) if left else size)
         if len(data) != size:
             raise DamagedError(f"a chunk decodes to {len(data)} bytes instead of {size}")
-        array: np.ndarray[Any, Any] = np.frombuffer(data, "u1" if self.dtype == "|b1" else self.dtype)
+        array: np.ndarray[Any, Any] = np.frombuffer(data, kind)
         if self.dtype == "|b1":
             array = (array != 0).view("u1")
-        array = array.reshape([chunk[axis] for axis in self.order])
-        return array.transpose(np.argsort(self.order))
+        return array.reshape(shape).transpose(axes)
+
+
+@lru_cache(maxsize=64)
+def _as_stored(order: Index, dtype: str, chunk: Index) -> tuple[int, np.dtype[Any], Index, Index]:
+    """Return bytes, dtype and shape of a chunk as it is stored, and the order of its axes in which they are the array's."""
+    kind = np.dtype("u1" if dtype == "|b1" else dtype)
+    shape = tuple(chunk[axis] for axis in order)
+    return math.prod(chunk) * kind.itemsize, kind, shape, tuple(np.argsort(order).tolist())
 
 
 def worst_case(size: int) -> int:
