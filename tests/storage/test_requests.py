@@ -12,6 +12,7 @@ from tests.plan.toys import toy_plan
 from tests.services.faulty import Proxy, faulty
 from tests.services.stores import Store
 from wkdask import Dataset
+from wkdask.clusters.executors import pool_maker
 from wkdask.plan import Journal, Receipt, ThreadPool
 from wkdask.storage import Location
 
@@ -88,6 +89,11 @@ def test_a_journal_of_many_objects_is_read_in_order(place: Location) -> None:
     assert {receipt.number for receipt in journal.read()} == set(range(20))
     of_each = [[Receipt.of_line(line) for line in (journal.folder / "journal" / n).read_bytes().splitlines()] for n in names]
     assert list(journal.read()) == [receipt for found in of_each for receipt in found if receipt]
+
+
+def test_verbs_of_python_have_them_too() -> None:
+    plan = replace(toy_plan("memory://threads/ds"), workers=2, asked=False)
+    assert [slots(pool_maker(None)(one), one) for one in (plan, replace(plan, asked=True))] == [8, 2]
 
 
 def test_more_threads_wait_for_a_store_where_memory_suffices() -> None:

@@ -59,7 +59,7 @@ def pool_maker(executor: Any) -> MakesPool:
     """Return what makes the pool of a plan, for an executor; see `running_on`. Nothing is started."""
     chosen = _ambient() if executor is None else scheduler_of(executor)
     if chosen == "threads":
-        return lambda plan: ThreadPool(plan.workers)
+        return lambda plan: ThreadPool(plan.workers, asked=plan.asked)
     if chosen == "sync":
         return lambda plan: Sequential()  # noqa: ARG005 - all makers are called alike
     if chosen == "processes":

@@ -14,6 +14,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from wkdask.formats.zarr3_writer import ChainedUnit, chunk_number, fill_bits
 from wkdask.formats.zarr_group import image_attributes, write_group
 from wkdask.geometry.grid import Box, Index
 from wkdask.metadata import LayerProperties, VoxelSize
-from wkdask.storage import WORK_FOLDER, Location, update_document
+from wkdask.storage import WORK_FOLDER, Location, together, update_document
 from wkdask.storage.document import exclusively
 from wkdask.storage.location import Writer
 
@@ -104,8 +105,9 @@ class Zarr3:
     def write_groups(self, dataset: Location, layer: LayerProperties, voxel_size: VoxelSize) -> None:
         """Write the groups of dataset and layer, with OME-NGFF metadata of the magnifications in the layer's folder."""
         scratch = dataset / WORK_FOLDER / "tmp"
-        write_group(dataset / DOCUMENT, {}, scratch)
-        write_group(dataset / layer.name / DOCUMENT, image_attributes(layer, voxel_size, "0.5"), scratch)
+        image = image_attributes(layer, voxel_size, "0.5")
+        groups = {dataset: {}, dataset / layer.name: image}
+        together(dataset, [partial(write_group, place / DOCUMENT, said, scratch) for place, said in groups.items()])
 
 
 @dataclass(frozen=True, slots=True)

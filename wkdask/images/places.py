@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
-from wkdask.storage import Location
+from wkdask.storage import Location, together
 
 FilePath = str | Location
 """A file or folder: a path, that of a member of a zip file (see `byte_source.opened`), or a place on a store."""
-
-
-REQUESTS = 32
-"""Files of a store that are asked for at once."""
 
 T = TypeVar("T")
 
@@ -27,10 +23,8 @@ def each(folder: FilePath, call: Callable[[str], T], names: Sequence[str]) -> li
     >>> each("/em", str.upper, ["a", "b"])
     ['A', 'B']
     """
-    if not isinstance(folder, Location):
-        return [call(name) for name in names]
-    with ThreadPoolExecutor(REQUESTS) as threads:
-        return list(threads.map(call, names))
+    calls = [partial(call, name) for name in names]
+    return together(folder, calls) if isinstance(folder, Location) else [call() for call in calls]
 
 
 def joined(folder: FilePath, name: str) -> FilePath:

@@ -6,6 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from wkdask.arrays.opening import read_properties
@@ -34,7 +35,7 @@ from wkdask.operations.existing import UnfinishedMags, places, require_own_folde
 from wkdask.operations.inputs import Inputs
 from wkdask.operations.level import Level, path_below
 from wkdask.plan import FileRecord, Journal, Receipt, unfinished_jobs
-from wkdask.storage import WORK_FOLDER, Location, update_document
+from wkdask.storage import WORK_FOLDER, Location, refuses_conflicts, together, update_document
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,15 @@ class LayerTarget(ABC):
 
     def create(self) -> None:
         """Make the groups and the empty arrays; nothing lists them yet."""
-        form = find_format(self.properties.data_format)
-        form.write_groups(self.journal.target, self.properties.without_mags(), self.voxel_size)
-        for level in self.levels:
-            if not form.detect(level.array.location):
-                form.create(level.array.location, level.array.spec)
+        form, target = find_format(self.properties.data_format), self.journal.target
+
+        def make(array: ArrayHandle) -> None:
+            if not form.detect(array.location):
+                form.create(array.location, array.spec)
+
+        groups = partial(form.write_groups, target, self.properties.without_mags(), self.voxel_size)
+        known = partial(refuses_conflicts, target / WORK_FOLDER)  # found out now, since changes of the JSON will ask for it
+        together(target, [groups, *(partial(make, level.array) for level in self.levels), known])
 
     def sweep(self, keep: frozenset[str]) -> None:
         """Delete units, parts and unfinished files that no receipt speaks for."""
@@ -123,10 +128,13 @@ class LayerTarget(ABC):
                     if record.path.startswith(prefix):
                         units[name][record.path.removeprefix(prefix)] = _facts(record)
         made_by = (self.journal.document() or {}).get("fingerprint")
-        for level in self.levels:  # some units of before may have had other names
+
+        def write(level: Level) -> None:  # some units of before may have had other names
             found = {path: said for path, said in units[level.name].items() if level.array.unit_of(path) is not None}
             document = {"version": 1, "plan": made_by, "units": found}
             self._receipts(level.name).write_bytes(json.dumps(document, indent=1).encode(), self.journal.scratch)
+
+        together(self.journal.target, [partial(write, level) for level in self.levels])
         properties = Properties.from_json(self.document.read_bytes(), str(self.document))
         layer = properties.layer(self.journal.key)
         own = with_own_mags(self.journal.target, properties, layer)

@@ -7,6 +7,7 @@ from wkdask.storage.lease import Lease, Owner
 from wkdask.storage.location import WORK_FOLDER, Location, Stat, Writer
 from wkdask.storage.options import Options, parse_options, storage_options
 from wkdask.storage.retries import taken_requests, taken_retries
+from wkdask.storage.together import together
 
 __all__ = [
     "WORK_FOLDER",
@@ -23,5 +24,6 @@ __all__ = [
     "storage_options",
     "taken_requests",
     "taken_retries",
+    "together",
     "update_document",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from glob import has_magic
 from typing import Any, TypeVar
@@ -42,6 +42,29 @@ def _calmly(call: Callable[[], T]) -> T:
         except RuntimeError as error:
             if "changed size during iteration" not in str(error):
                 raise
+
+
+def _folders_above(keys: Iterable[str], root: str) -> list[str]:
+    """Return the folders of keys below a folder, which some stores keep, the deepest first.
+
+    Examples
+    --------
+    >>> _folders_above(["ds/a/b/1", "ds/a/2", "ds/3"], "ds/")
+    ['ds/a/b/', 'ds/a/']
+    """
+    found: set[str] = set()
+    for key in keys:
+        folder = key.rpartition("/")[0]
+        while folder.startswith(root) and f"{folder}/" not in found:
+            found.add(f"{folder}/")
+            folder = folder.rpartition("/")[0]
+    return sorted(found, key=lambda one: (-one.count("/"), one))
+
+
+def _require_gone(keys: Sequence[str], deleted: Sequence[str]) -> None:
+    kept = set(keys).intersection(deleted)
+    if kept:
+        raise PermissionError(f"{min(kept)} is still there after it was deleted")
 
 
 class RemoteFiles:
@@ -254,31 +277,35 @@ class RemoteFiles:
     def _delete_keys(self, path: str) -> None:
         """Delete what lies below, then the folders, which some stores know, the deepest first, and the object itself."""
         bucket, key, _ = self.fs.split_path(path)
-        folders: list[str] = [f"{key}/"]
-        before: list[str] = []
-        while keys := [entry["Key"] for entry in self._page(path, DELETED_AT_ONCE)]:
-            if keys == before:
-                raise PermissionError(f"{keys[0]} is still there after it was deleted")
+        folders, before = [f"{key}/"], list[str]()
+        while keys := [entry["Key"] for entry in self._page(path, LISTED_AT_ONCE)]:
+            _require_gone(keys[:1], before[:1])
             for one in filter(is_note, keys):
                 abort_noted(self, f"{bucket}/{one}")
-            self._delete_some(bucket, keys, path)
+            last = len(keys) < LISTED_AT_ONCE and keys[0] != folders[0]
+            self._delete_all(bucket, [*keys, *(_folders_above(keys, folders[0]) if last else ())], path)
             before = keys
+            if last:
+                break
         if before:
-            folders += self._folders(bucket, folders[0], path)
+            folders += self._folders(bucket, folders[0], path, before)
         if is_note(key):
             abort_noted(self, path)
-        deepest = [*sorted(folders, key=lambda one: -one.count("/")), key]
-        for start in range(0, len(deepest), DELETED_AT_ONCE):
-            self._delete_some(bucket, deepest[start : start + DELETED_AT_ONCE], path)
+        self._delete_all(bucket, [*sorted(folders, key=lambda one: -one.count("/")), key], path)
 
-    def _folders(self, bucket: str, prefix: str, path: str) -> Iterator[str]:
-        """Yield the folders, below one that holds no objects any more, of stores that keep such."""
+    def _delete_all(self, bucket: str, keys: list[str], path: str) -> None:
+        for start in range(0, len(keys), DELETED_AT_ONCE):
+            self._delete_some(bucket, keys[start : start + DELETED_AT_ONCE], path)
+
+    def _folders(self, bucket: str, prefix: str, path: str, deleted: list[str]) -> Iterator[str]:
+        """Yield the folders, below one of which the last objects were deleted, of stores that keep such."""
         wanted = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "/"}
         found = self.persistently(lambda: self.fs.call_s3("list_objects_v2", **wanted), path)
+        _require_gone([one["Key"] for one in found.get("Contents") or ()], deleted)
         for one in found.get("CommonPrefixes") or ():
             if one["Prefix"].startswith(prefix) and len(one["Prefix"]) > len(prefix):
                 yield one["Prefix"]
-                yield from self._folders(bucket, one["Prefix"], path)
+                yield from self._folders(bucket, one["Prefix"], path, deleted)
 
     def _delete_some(self, bucket: str, keys: list[str], path: str) -> None:
         wanted = {"Objects": [{"Key": key} for key in keys if key.strip("/")], "Quiet": True}
