@@ -96,9 +96,10 @@ def test_stores_that_ignore_conditions_are_named_and_guarded(
     place: Location, s3: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
-    def put(fs: Any, protocol: str, path: str, data: bytes, said: Any) -> None:
+    def put(fs: Any, protocol: str, path: str, data: bytes, said: Any) -> str:
         bucket, key, _ = fs.split_path(path)
         fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data)
+        return ""
 
     monkeypatch.setattr(conditional, "_put", put)
     with pytest.warns(StoreWarning, match=f"s3://{BUCKET} ignores conditions"):

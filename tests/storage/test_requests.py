@@ -14,7 +14,7 @@ from tests.services.stores import Store
 from wkdask import Dataset
 from wkdask.clusters.executors import pool_maker
 from wkdask.plan import Journal, Receipt, ThreadPool
-from wkdask.storage import Location
+from wkdask.storage import Location, update_document
 
 
 @pytest.fixture
@@ -69,6 +69,37 @@ def test_files_of_known_names_go_by_one_request(place: Location, proxy: Proxy, s
     proxy.seen.clear()
     (place / "parts").delete_files(["0", "1", "2"], folder=True)
     assert asked(proxy) == {"POST": 1} and s3.keys() == {"other"} and place.names() == ["other"]
+
+
+def test_what_this_process_wrote_is_changed_without_reading_it(place: Location, proxy: Proxy, s3: Store) -> None:
+    document, others = place / "doc", s3.place / "doc"
+    update_document(document, lambda old: b"0")
+    proxy.seen.clear()
+    update_document(document, lambda old: (old or b"") + b"1")
+    assert asked(proxy) == {"PUT": 1} and others.read_bytes() == b"01"
+
+    others.write_bytes(b"other")
+    update_document(document, lambda old: (old or b"") + b"2")
+    assert others.read_bytes() == b"other2"
+
+    others.write_bytes(b"other2")  # another tag
+    assert update_document(document, lambda old: old) == b"other2"
+
+    update_document(document, lambda old: b"mine")
+    others.write_bytes(b"other")
+    assert update_document(document, lambda old: b"mine") == b"mine" and others.read_bytes() == b"mine"
+
+    def unless_mine(old: bytes | None) -> bytes:
+        if old == b"mine":
+            raise ValueError("mine")
+        return b"done"
+
+    with pytest.raises(ValueError, match="mine"):
+        update_document(document, unless_mine)
+    update_document(document, lambda old: b"mine!")
+    update_document(document, lambda old: b"mine")
+    others.write_bytes(b"other")
+    assert update_document(document, unless_mine) == b"done" == others.read_bytes()
 
 
 def test_a_dataset_is_opened_by_one_request(place: Location, proxy: Proxy) -> None:

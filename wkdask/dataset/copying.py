@@ -247,9 +247,11 @@ class CopyVerbs:
         ignored = {properties.layer(name).name for name in layers_to_ignore or ()}
         names = [name for name in properties.layer_names if name not in ignored]
         with running_on(one_of(executor=executor, args=executor_of(args))):
-            for plan in plan_copy_dataset(source, target, wishes, layers=names, dataset=like, exists_ok=exists_ok):
+            plans = plan_copy_dataset(source, target, wishes, layers=names, dataset=like, exists_ok=exists_ok)
+            for plan in plans:
                 plan.run()
-        create_dataset(target, like)
+        if not any(plan.milestones for plan in plans):  # which list what they copied
+            create_dataset(target, like)
         return _opened(target)
 
     def compress(self, executor: Any = None) -> None:

@@ -3,11 +3,11 @@
 from wkdask.operations.append import plan_append
 from wkdask.operations.choices import Running, Sampling, Storage
 from wkdask.operations.convert import Into, plan_convert
+from wkdask.operations.deleting import check_overwritable
 from wkdask.operations.downsample import Coarser, plan_downsample, set_up
 from wkdask.operations.imports import Treatment, plan_imports, run_plans
 from wkdask.operations.mag_list import SamplingModes, calculate_mags_to_downsample, default_coarsest_mag
 from wkdask.operations.source import Orientation
-from wkdask.operations.target import check_overwritable
 from wkdask.operations.values import Rescale, ValueMap, parse_rescale
 
 __all__ = [

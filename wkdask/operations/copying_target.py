@@ -52,10 +52,9 @@ class CopiedLayer(_Copied, NewLayer):
         """How users give up an unfinished copy."""
         return RESTART
 
-    def _check_document(self) -> None:
+    def _check_document(self, found: Properties, is_begun: bool) -> None:
         target, name = self.journal.target, self.journal.key
-        found = Properties.from_json(self.document.read_bytes(), str(self.document))
-        if name in found.layer_names and not self._is_begun:
+        if name in found.layer_names and not is_begun:
             raise LayerExistsError(
                 f"Layer '{name}' in {target} exists. Pass exists_ok=True, or --exists-ok, to copy the magnifications that it "
                 "lacks, or choose another name."

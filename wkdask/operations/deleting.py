@@ -1,10 +1,12 @@
-"""Deleting what lies on disk of a layer, and nothing that is anybody else's."""
+"""Deleting what lies on disk of a layer or a dataset, and nothing that is anybody else's."""
 
 from __future__ import annotations
 
-from wkdask.metadata import Properties, validate_layer_name
+from wkdask.errors import DatasetExistsError, MetadataError
+from wkdask.formats import FORMATS
+from wkdask.metadata import FILE_NAME, Properties, validate_layer_name
 from wkdask.operations.existing import attachment_places, places, resolved
-from wkdask.plan import Journal
+from wkdask.plan import Journal, unfinished_jobs
 from wkdask.storage import WORK_FOLDER, Location
 
 
@@ -42,3 +44,21 @@ def _delete(place: Location, used: set[str]) -> None:
     elif real not in used:
         for name in place.names():
             _delete(place / name, used)
+
+
+def check_overwritable(target: Location) -> None:
+    """Refuse to overwrite what is neither a dataset nor an unfinished one of ours."""
+    if target.is_file():
+        raise DatasetExistsError(f"{target} is a file, so it is kept. Delete it yourself, or give another target.")
+    ours = {WORK_FOLDER, *unfinished_jobs(target)}.union(*(form.documents for form in FORMATS.values()))
+    foreign = [name for name in target.names() if name not in ours]
+    if foreign and not (target / FILE_NAME).is_file():
+        found = ", ".join(foreign[:3])
+        raise DatasetExistsError(
+            f"{target} is no dataset but holds {found}, so it is kept. Delete it yourself, or give another target."
+        )
+    if (target / FILE_NAME).is_file():
+        try:
+            Properties.from_json((target / FILE_NAME).read_bytes(), str(target / FILE_NAME))
+        except MetadataError as error:
+            raise DatasetExistsError(f"{error} So {target} is kept. Delete it yourself, or give another target.") from error

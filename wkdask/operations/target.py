@@ -16,11 +16,10 @@ from wkdask.errors import (
     InputError,
     LayerExistsError,
     MagExistsError,
-    MetadataError,
     PlanRefusedError,
     WkdaskError,
 )
-from wkdask.formats import FORMATS, ArrayHandle, find_format
+from wkdask.formats import ArrayHandle, find_format
 from wkdask.metadata import (
     FILE_NAME,
     LayerProperties,
@@ -34,7 +33,7 @@ from wkdask.metadata import (
 from wkdask.operations.existing import UnfinishedMags, places, require_own_folder, resolved, with_own_mags
 from wkdask.operations.inputs import Inputs
 from wkdask.operations.level import Level, path_below
-from wkdask.plan import FileRecord, Journal, Receipt, unfinished_jobs
+from wkdask.plan import FileRecord, Journal, Receipt
 from wkdask.storage import WORK_FOLDER, Location, refuses_conflicts, together, update_document
 
 
@@ -134,8 +133,8 @@ class LayerTarget(ABC):
             document = {"version": 1, "plan": made_by, "units": found}
             self._receipts(level.name).write_bytes(json.dumps(document, indent=1).encode(), self.journal.scratch)
 
-        together(self.journal.target, [partial(write, level) for level in self.levels])
-        properties = Properties.from_json(self.document.read_bytes(), str(self.document))
+        said, *_ = together(self.journal.target, [self.document.read_bytes, *(partial(write, level) for level in self.levels)])
+        properties = Properties.from_json(said, str(self.document))
         layer = properties.layer(self.journal.key)
         own = with_own_mags(self.journal.target, properties, layer)
         find_format(layer.data_format).write_groups(self.journal.target, own, properties.voxel_size)
@@ -172,12 +171,6 @@ class NewLayer(LayerTarget):
         """How users give up an unfinished conversion."""
         return "--restart, in Python restart=True"
 
-    @property
-    def _is_begun(self) -> bool:
-        """Whether the unfinished run is one that makes the layer, so that what is listed of it is its own."""
-        settings = (self.journal.document() or {}).get("settings")
-        return isinstance(settings, dict) and settings.get("new") is True
-
     def clear(self) -> None:
         """Delete what the superseded run has made of the layer: first what lists it."""
         name = self.journal.key
@@ -188,25 +181,30 @@ class NewLayer(LayerTarget):
     def check(self) -> None:
         """Refuse a target that is something else, holds the layer already, or has other voxels."""
         target, name = self.journal.target, self.journal.key
-        if target.is_file():
-            raise DatasetExistsError(f"{target} is a file. Give a folder that does not exist yet.")
-        if not self.document.is_file():
-            others = [n for n in target.names() if n != WORK_FOLDER]
+        file = DatasetExistsError(f"{target} is a file. Give a folder that does not exist yet.")
+        if target.is_local and target.is_file():
+            raise file
+        asked = target.is_file, self.document.read_if_there, target.names, (target / name).names, self.journal.document
+        is_file, said, beside, inside, job = together(target, asked)
+        if is_file:
+            raise file
+        if said is None:
+            others = [n for n in beside if n != WORK_FOLDER]
             if others and not (target / WORK_FOLDER / "jobs").is_folder():
                 raise DatasetExistsError(
                     f"{target} exists and is no dataset: it holds {', '.join(others[:3])}. Give a folder that is empty or new."
                 )
         else:
-            self._check_document()
-        if self.journal.document() is None and (target / name).names():
+            self._check_document(Properties.from_json(said, str(self.document)), _makes_new(job))
+        if job is None and inside:
             raise DatasetExistsError(
                 f"{target / name} exists, but is no layer of the dataset. Delete that folder, or choose another --layer-name."
             )
 
-    def _check_document(self) -> None:
+    def _check_document(self, found: Properties, is_begun: bool) -> None:
+        """Refuse what the dataset's JSON says, unless an unfinished run that makes the layer has listed it."""
         target, name = self.journal.target, self.journal.key
-        found = Properties.from_json(self.document.read_bytes(), str(self.document))
-        if name in found.layer_names and not self._is_begun:
+        if name in found.layer_names and not is_begun:
             raise LayerExistsError(
                 f"Layer '{name}' in {target} exists; --overwrite-existing deletes the whole dataset and begins anew. "
                 "Another --layer-name adds a layer."
@@ -322,6 +320,12 @@ class MoreMags(LayerTarget):
         return super()._with_level(old, number, low, high)
 
 
+def _makes_new(job: dict[str, Any] | None) -> bool:
+    """Whether an unfinished run is one that makes its layer, so that what is listed of that is its own."""
+    settings = (job or {}).get("settings")
+    return isinstance(settings, dict) and settings.get("new") is True
+
+
 def _facts(record: FileRecord) -> dict[str, Any]:
     """Return what is kept of a unit's file."""
     facts: dict[str, Any] = {"bytes": record.size, "digest": f"{record.digest:08x}"}
@@ -365,24 +369,6 @@ class CommitLevel:
         """Refuse where an input has changed."""
         if self.made_of is not None:
             self.made_of.check()
-
-
-def check_overwritable(target: Location) -> None:
-    """Refuse to overwrite what is neither a dataset nor an unfinished one of ours."""
-    if target.is_file():
-        raise DatasetExistsError(f"{target} is a file, so it is kept. Delete it yourself, or give another target.")
-    ours = {WORK_FOLDER, *unfinished_jobs(target)}.union(*(form.documents for form in FORMATS.values()))
-    foreign = [name for name in target.names() if name not in ours]
-    if foreign and not (target / FILE_NAME).is_file():
-        found = ", ".join(foreign[:3])
-        raise DatasetExistsError(
-            f"{target} is no dataset but holds {found}, so it is kept. Delete it yourself, or give another target."
-        )
-    if (target / FILE_NAME).is_file():
-        try:
-            Properties.from_json((target / FILE_NAME).read_bytes(), str(target / FILE_NAME))
-        except MetadataError as error:
-            raise DatasetExistsError(f"{error} So {target} is kept. Delete it yourself, or give another target.") from error
 
 
 def mag_properties(target: Location, array: ArrayHandle, mag: tuple[int, int, int], data_format: str) -> MagProperties:

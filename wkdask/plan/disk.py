@@ -34,23 +34,22 @@ def check_disk(plan: Plan) -> None:
 
     A run that is under way has taken some of the space already, so nothing is certain then.
     """
-    if plan.journal.document() is not None:
+    free, aside = free_bytes(plan.target), free_bytes(plan.journal.scratch)
+    if (free is None and aside is None) or plan.journal.document() is not None:
         return
     costs = [cost_of(stage) for stage in plan.stages]
     target, scratch = sum(cost.least_bytes for cost in costs), max((cost.least_scratch for cost in costs), default=0)
-    free = free_bytes(plan.target)
     if free is not None and target > free:
         raise PlanRefusedError(
             f"{plan.name} writes {format_bytes(target)} of uncompressed voxels to {plan.target}, where {format_bytes(free)} "
             "are free. Let them be compressed (--compress, in Python compress=True), or make room for "
             f"{format_bytes(target - free)}."
         )
-    free = free_bytes(plan.journal.scratch)
-    if free is not None and scratch > free:
+    if aside is not None and scratch > aside:
         raise PlanRefusedError(
             f"{plan.name} needs {format_bytes(scratch)} for what one task writes to {plan.journal.scratch}, where "
-            f"{format_bytes(free)} are free. Give a folder on a larger disk (--scratch, in Python scratch=), or make room for "
-            f"{format_bytes(scratch - free)}."
+            f"{format_bytes(aside)} are free. Give a folder on a larger disk (--scratch, in Python scratch=), or make room for "
+            f"{format_bytes(scratch - aside)}."
         )
 
 

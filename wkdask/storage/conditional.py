@@ -27,8 +27,8 @@ class StoreWarning(UserWarning):
     """A store lacks what safe writing needs."""
 
 
-def put_if(files: RemoteFiles, path: str, data: bytes, tag: str) -> bool:
-    """Write an object where it is as it was when it had a tag; return whether it was.
+def put_if(files: RemoteFiles, path: str, data: bytes, tag: str) -> str | None:
+    """Write an object where it is as it was when it had a tag; return its new tag, empty if none is told; None if it was not.
 
     A request may be done although its answer is lost, and then be sent again, by any layer below: it finds what it wrote
     itself. So the store is given a word of ours with the object, and asked for it where the condition does not hold.
@@ -48,25 +48,24 @@ def put_if(files: RemoteFiles, path: str, data: bytes, tag: str) -> bool:
         return _put_alone(files, path, data, tag)
     word = secrets.token_hex(8)
 
-    def put() -> bool:
+    def put() -> str | None:
         try:
-            _put(files.fs, files.protocol, path, data, (tag, word))
+            return _put(files.fs, files.protocol, path, data, (tag, word))
         except Exception as error:
             if is_conflict(error) or (tag and is_absent(error)):
-                return is_ours(files, path, word)
+                return "" if is_ours(files, path, word) else None
             raise
-        return True
 
     return files.persistently(put, path)
 
 
-def _put(fs: Any, protocol: str, path: str, data: bytes, said: tuple[str, str]) -> None:
-    """Send one request that has a condition, and a word of ours."""
+def _put(fs: Any, protocol: str, path: str, data: bytes, said: tuple[str, str]) -> str:
+    """Send one request that has a condition, and a word of ours; return the object's new tag, where the answer tells it."""
     (bucket, key, _), (tag, word) = fs.split_path(path), said
     if protocol in S3:
         condition = {"IfMatch": tag} if tag else {"IfNoneMatch": "*"}
-        fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, Metadata={WORD: word}, **condition)
-        return
+        done = fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, Metadata={WORD: word}, **condition)
+        return str(done.get("ETag") or "")
     between = secrets.token_hex(16)
     about = json.dumps({"name": key, "metadata": {WORD: word}})
     head = f"--{between}\nContent-Type: application/json; charset=UTF-8\n\n{about}\n"
@@ -79,6 +78,7 @@ def _put(fs: Any, protocol: str, path: str, data: bytes, said: tuple[str, str]) 
         data=head.encode() + data + f"\n--{between}--".encode(),
         headers={"Content-Type": f'multipart/related; boundary="{between}"'},
     )
+    return ""
 
 
 def is_ours(files: RemoteFiles, path: str, word: str) -> bool:
@@ -90,14 +90,14 @@ def is_ours(files: RemoteFiles, path: str, word: str) -> bool:
     return bool((found.get("Metadata") or found.get("metadata") or {}).get(WORD) == word)
 
 
-def _put_alone(files: RemoteFiles, path: str, data: bytes, tag: str) -> bool:
+def _put_alone(files: RemoteFiles, path: str, data: bytes, tag: str) -> str | None:
     """Do the same in a store that knows no conditions; only threads of this process take turns."""
     with _turns.of(f"{files.protocol}:{path}"):
         found = files.stat(path)
         if (found.tag if found else "") != tag:
-            return False
+            return None
         files.put(path, data)
-        return True
+        return ""
 
 
 def keeps_conditions(files: RemoteFiles, folder: str, warn: Callable[[str], None] | None = None) -> bool:
@@ -117,7 +117,7 @@ def keeps_conditions(files: RemoteFiles, folder: str, warn: Callable[[str], None
     if known not in _known:
         probe = f"{folder}/.condition.{os.getpid():x}-{secrets.token_hex(6)}.tmp"  # which wkdask clean knows, too
         put_if(files, probe, b"1", "")
-        _known[known] = not put_if(files, probe, b"2", "")
+        _known[known] = put_if(files, probe, b"2", "") is None
         files.delete_files(folder, [probe.rpartition("/")[2]])
         if not _known[known]:
             text = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -24,7 +25,15 @@ PAUSE = 0.05
 MOST_BYTES = 256 << 20
 """Of a document that is read by one request."""
 
+REMEMBERED, REMEMBERED_BYTES = 16, 1 << 20
+
 _turns = Turns()
+_remembering = threading.Lock()
+_remembered: dict[Location, tuple[bytes, str]] = {}
+"""Documents on stores as this process wrote them, and their tags: most are changed again by the same, who need not read them.
+
+The store refuses the change where they are others by now.
+"""
 
 
 @contextmanager
@@ -125,13 +134,26 @@ def _changed_on_disk(document: Location, change: Change, folder: Location) -> tu
 
 def _changed_in_store(document: Location, change: Change, folder: Location) -> tuple[bool, bytes | None]:
     """Do the same by a write that the store refuses where the object is another one by now."""
-    with _guard(folder, document):
-        old, tag = _read(document)
-        new = change(old)
+    with _guard(folder, document) as unguarded:
+        with _remembering:
+            remembered = _remembered.pop(document, None) if unguarded else None
+        old, tag = remembered or _read(document)
+        try:
+            new = change(old)
+        except Exception:
+            if remembered:  # of which it may be, as others may have changed it
+                return False, old
+            raise
         if new is None or new == old:
-            return True, old
-        if not _swap(document, new, tag):
+            return not remembered, old
+        swapped = _swap(document, new, tag)
+        if swapped is None:
             return False, old
+        if swapped and len(new) <= REMEMBERED_BYTES:
+            with _remembering:
+                _remembered[document] = new, swapped
+                while len(_remembered) > REMEMBERED:
+                    del _remembered[next(iter(_remembered))]
         notify("commit", document.url)
         return True, new
 
@@ -148,7 +170,7 @@ def _read(document: Location) -> tuple[bytes | None, str]:
     return (document.read_bytes(), stat.tag) if stat else (None, "")
 
 
-def _swap(document: Location, data: bytes, tag: str) -> bool:
+def _swap(document: Location, data: bytes, tag: str) -> str | None:
     files, path = document.files()
     with explained(document, "written"):
         return put_if(_remote(files), path, data, tag)
@@ -169,10 +191,10 @@ def refuses_conflicts(folder: Location) -> bool:
         return keeps_conditions(_remote(files), path)
 
 
-def _guard(folder: Location, document: Location) -> AbstractContextManager[None]:
-    """Return what keeps others away from a document, where the store does not look at conditions."""
+def _guard(folder: Location, document: Location) -> AbstractContextManager[object]:
+    """Return what keeps others away from a document; true itself where nothing has to, as the store looks at conditions."""
     if refuses_conflicts(folder):
-        return nullcontext()
+        return nullcontext(True)
     name = hashlib.sha256(document.name.encode()).hexdigest()[:16]
     return alone(folder / f"{name}.turns", f"changing {document.name}")
 

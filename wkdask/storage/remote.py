@@ -283,15 +283,15 @@ class RemoteFiles:
             for one in filter(is_note, keys):
                 abort_noted(self, f"{bucket}/{one}")
             last = len(keys) < LISTED_AT_ONCE and keys[0] != folders[0]
-            self._delete_all(bucket, [*keys, *(_folders_above(keys, folders[0]) if last else ())], path)
+            self._delete_all(bucket, [*keys, *((*_folders_above(keys, folders[0]), folders[0], key) if last else ())], path)
             before = keys
             if last:
                 break
-        if before:
-            folders += self._folders(bucket, folders[0], path, before)
+        found = list(self._folders(bucket, folders[0], path, before)) if before else []
         if is_note(key):
             abort_noted(self, path)
-        self._delete_all(bucket, [*sorted(folders, key=lambda one: -one.count("/")), key], path)
+        if found or not before or not last:
+            self._delete_all(bucket, [*sorted([*found, *folders], key=lambda one: -one.count("/")), key], path)
 
     def _delete_all(self, bucket: str, keys: list[str], path: str) -> None:
         for start in range(0, len(keys), DELETED_AT_ONCE):
@@ -333,7 +333,7 @@ class RemoteFiles:
 
     def create(self, path: str, data: bytes) -> bool:
         """Write an object that must not exist."""
-        return put_if(self, path, data, "")
+        return put_if(self, path, data, "") is not None
 
     @contextmanager
     def writer(self, path: str, temporary: str) -> Iterator[RemoteWriter]:

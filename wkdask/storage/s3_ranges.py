@@ -132,12 +132,12 @@ class PlainRequests:
 
         with self._lock:
             try:
-                if bucket not in self._buckets:
-                    self._buckets[bucket] = sync(self._fs.loop, self._address, bucket)
+                address = self._buckets.get(bucket) or sync(self._fs.loop, self._address, bucket)
+                self._http = self._http or self._pools()
                 if time.monotonic() >= self._renewal:
                     self._signer = None if self._fs.anon else sync(self._fs.loop, self._credentials)
                     self._renewal = time.monotonic() + CREDENTIAL_SECONDS
-                self._http = self._http or self._pools()
+                self._buckets[bucket] = address  # last: other threads take it for the sign that all is there
             except Exception:  # noqa: BLE001 - the client, asked itself, says why
                 self.off = True
         return not self.off
