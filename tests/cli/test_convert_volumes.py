@@ -59,7 +59,7 @@ def test_plans_are_told_probed_and_resumed(cli, words, tmp_path):
             raise KeyboardInterrupt
 
     with observe(stop):
-        assert cli(*words, tmp_path / "ds", "--overwrite-existing").code == 130
+        assert cli(*words, tmp_path / "ds", "--overwrite-existing", "--jobs", "1").code == 130  # else others end meanwhile
     done = cli("resume", tmp_path / "ds", "--json")
     assert done.code == 0, done.err
     assert json.loads(done.out)["kept"] == 3
