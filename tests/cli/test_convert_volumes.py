@@ -59,10 +59,11 @@ def test_plans_are_told_probed_and_resumed(cli, words, tmp_path):
             raise KeyboardInterrupt
 
     with observe(stop):
-        assert cli(*words, tmp_path / "ds", "--overwrite-existing", "--jobs", "1").code == 130  # else others end meanwhile
+        assert cli(*words, tmp_path / "ds", "--overwrite-existing").code == 130
+    finished = len(list(Journal(Location(tmp_path / "ds"), "color").read()))  # another task may have ended meanwhile
     done = cli("resume", tmp_path / "ds", "--json")
     assert done.code == 0, done.err
-    assert json.loads(done.out)["kept"] == 3
+    assert json.loads(done.out)["kept"] == finished >= 3
     np.testing.assert_array_equal(voxels(tmp_path / "ds"), VOLUME)
 
 

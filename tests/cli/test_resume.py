@@ -60,14 +60,20 @@ def job_of(place):
     return Journal(Location(place), "em").folder.local_path / "plan.json"
 
 
+def finished(place):
+    """Tasks that are done: three, and one more where it ended while the run was being stopped."""
+    return len(list(Journal(Location(place), "em").read()))
+
+
 def edit(place, **changes):
     job_of(place).write_text(json.dumps(json.loads(job_of(place).read_text()) | changes))
 
 
 def test_goes_on_from_another_folder(cli, stopped):
+    before = finished(stopped)
     done = cli("resume", "../ds", "--json", "--jobs", "2")
     assert done.code == 0, done.err
-    assert json.loads(done.out)["kept"] == 3
+    assert json.loads(done.out)["kept"] == before >= 3
     assert same_as_whole(stopped)
     again = cli("resume", stopped)
     assert (again.code, again.out) == (0, "Nothing to do.\n")
@@ -77,7 +83,8 @@ def test_goes_on_from_another_folder(cli, stopped):
 def test_what_gives_up_is_left_out(cli, stopped):
     command = json.loads(job_of(stopped).read_text())["command"]
     edit(stopped, command=f"{command} --overwrite-existing --restart")
-    assert json.loads(cli("resume", stopped, "--json").out)["kept"] == 3
+    before = finished(stopped)
+    assert json.loads(cli("resume", stopped, "--json").out)["kept"] == before >= 3
     assert same_as_whole(stopped)
 
 
