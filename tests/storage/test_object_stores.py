@@ -92,13 +92,15 @@ def test_a_write_whose_answer_is_lost_counts_once(place: Location, proxy: Proxy)
     assert not (place / "new").create(b"mine") and (place / "new").read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["none is kept", "If-None-Match alone is kept"])
 def test_stores_that_ignore_conditions_are_named_and_guarded(
-    place: Location, s3: Store, monkeypatch: pytest.MonkeyPatch
+    place: Location, s3: Store, monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:
 
     def put(fs: Any, protocol: str, path: str, data: bytes, said: Any) -> str:
         bucket, key, _ = fs.split_path(path)
-        fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data)
+        condition = {"IfNoneMatch": "*"} if known and not said[0] else {}
+        fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, **condition)
         return ""
 
     monkeypatch.setattr(conditional, "_put", put)
@@ -222,6 +224,24 @@ def test_deleting_takes_what_lies_below_and_nothing_beside(s3: Store) -> None:
         (s3.place / name).write_bytes(b"1")
     (s3.place / "a").delete()
     assert s3.keys() == {"ab", "a.txt"} and s3.place.names() == ["a.txt", "ab"]
+
+
+def test_deleting_goes_on_behind_short_pages_and_finds_what_came_meanwhile(s3: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores may list fewer keys than they are asked for; others may still write."""
+    for number in range(12):
+        (s3.place / "a" / f"{number % 3}" / f"{number}").write_bytes(b"1")
+    files = s3.place.files()[0]
+    call, late = files.fs.call_s3, ["late"]  # type: ignore[attr-defined]
+
+    def short(name: str, **wanted: Any) -> Any:
+        found = call(name, **(wanted | {"MaxKeys": 5} if name == "list_objects_v2" and "Delimiter" not in wanted else wanted))
+        if name == "list_objects_v2" and not found.get("IsTruncated") and late:
+            (s3.place / "a" / "2" / late.pop()).write_bytes(b"1")
+        return found
+
+    monkeypatch.setattr(files.fs, "call_s3", short)  # type: ignore[attr-defined]
+    (s3.place / "a").delete()
+    assert s3.keys() == set() and not late
 
 
 def test_deleting_ends_where_the_store_keeps_what_it_is_told_to_delete() -> None:

@@ -115,10 +115,11 @@ class DatasetStore:
         except Exception as error:  # noqa: BLE001 - raised below, unless it may come of an outdated JSON
             failure = error
         now = look.properties()
-        if now is seen[1] and failure:
+        if now == seen[1] and failure:
             raise failure
-        if now is seen[1]:
+        if now == seen[1]:
             return found[0]
+        found.clear()
         with self._holding(now):
             return read()
 

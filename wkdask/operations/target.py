@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -181,22 +181,23 @@ class NewLayer(LayerTarget):
     def check(self) -> None:
         """Refuse a target that is something else, holds the layer already, or has other voxels."""
         target, name = self.journal.target, self.journal.key
-        file = DatasetExistsError(f"{target} is a file. Give a folder that does not exist yet.")
-        if target.is_local and target.is_file():
-            raise file
+        asked: tuple[Callable[[], Any], ...]
         asked = target.is_file, self.document.read_if_there, target.names, (target / name).names, self.journal.document
-        is_file, said, beside, inside, job = together(target, asked)
-        if is_file:
-            raise file
+        if not target.is_local:  # all at once; else only what is wanted
+            asked = tuple(partial(_itself, answer) for answer in together(target, asked))
+        is_file, document, beside, inside, job = asked
+        if is_file():
+            raise DatasetExistsError(f"{target} is a file. Give a folder that does not exist yet.")
+        said = document()
         if said is None:
-            others = [n for n in beside if n != WORK_FOLDER]
+            others = [n for n in beside() if n != WORK_FOLDER]
             if others and not (target / WORK_FOLDER / "jobs").is_folder():
                 raise DatasetExistsError(
                     f"{target} exists and is no dataset: it holds {', '.join(others[:3])}. Give a folder that is empty or new."
                 )
         else:
-            self._check_document(Properties.from_json(said, str(self.document)), _makes_new(job))
-        if job is None and inside:
+            self._check_document(Properties.from_json(said, str(self.document)), _makes_new(job()))
+        if job() is None and inside():
             raise DatasetExistsError(
                 f"{target / name} exists, but is no layer of the dataset. Delete that folder, or choose another --layer-name."
             )
@@ -318,6 +319,10 @@ class MoreMags(LayerTarget):
         if self.mags[number] in self.anew:
             return self._present(old)
         return super()._with_level(old, number, low, high)
+
+
+def _itself(answer: Any) -> Any:
+    return answer
 
 
 def _makes_new(job: dict[str, Any] | None) -> bool:

@@ -7,6 +7,7 @@ import os
 import secrets
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -101,7 +102,7 @@ def _put_alone(files: RemoteFiles, path: str, data: bytes, tag: str) -> str | No
 
 
 def keeps_conditions(files: RemoteFiles, folder: str, warn: Callable[[str], None] | None = None) -> bool:
-    """Whether a store refuses a write whose condition does not hold; tried once for each bucket, with an object in a folder.
+    """Whether a store refuses writes whose conditions do not hold; tried once for each bucket, with objects in a folder.
 
     Warns
     -----
@@ -115,17 +116,25 @@ def keeps_conditions(files: RemoteFiles, folder: str, warn: Callable[[str], None
     bucket = folder.lstrip("/").partition("/")[0]
     known = (files.fs._fs_token, bucket)
     if known not in _known:
-        probe = f"{folder}/.condition.{os.getpid():x}-{secrets.token_hex(6)}.tmp"  # which wkdask clean knows, too
-        put_if(files, probe, b"1", "")
-        _known[known] = put_if(files, probe, b"2", "") is None
-        files.delete_files(folder, [probe.rpartition("/")[2]])
+        probes = [f".condition.{os.getpid():x}-{secrets.token_hex(6)}.tmp" for _ in range(2)]  # which wkdask clean knows, too
+        with ThreadPoolExecutor(2) as threads:
+            twice = threads.submit(_makes_once, files, f"{folder}/{probes[0]}")
+            other = '"00000000000000000000000000000000"' if files.protocol in S3 else "1"
+            changed = put_if(files, f"{folder}/{probes[1]}", b"1", other)
+            _known[known] = twice.result() and changed is None
+        files.delete_files(folder, probes)
         if not _known[known]:
             text = (
-                f"The store of {files.protocol}://{bucket} ignores conditions on writes (If-None-Match). Changes of documents "
-                "are guarded by lease objects instead; do not let other programs change them at the same time."
+                f"The store of {files.protocol}://{bucket} ignores conditions on writes (If-None-Match, If-Match). Changes of "
+                "documents are guarded by lease objects instead; do not let other programs change them at the same time."
             )
             (warn or _warn)(text)
     return _known[known]
+
+
+def _makes_once(files: RemoteFiles, path: str) -> bool:
+    put_if(files, path, b"1", "")
+    return put_if(files, path, b"2", "") is None
 
 
 def _warn(text: str) -> None:

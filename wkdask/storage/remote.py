@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from glob import has_magic
 from typing import Any, TypeVar
@@ -42,29 +42,6 @@ def _calmly(call: Callable[[], T]) -> T:
         except RuntimeError as error:
             if "changed size during iteration" not in str(error):
                 raise
-
-
-def _folders_above(keys: Iterable[str], root: str) -> list[str]:
-    """Return the folders of keys below a folder, which some stores keep, the deepest first.
-
-    Examples
-    --------
-    >>> _folders_above(["ds/a/b/1", "ds/a/2", "ds/3"], "ds/")
-    ['ds/a/b/', 'ds/a/']
-    """
-    found: set[str] = set()
-    for key in keys:
-        folder = key.rpartition("/")[0]
-        while folder.startswith(root) and f"{folder}/" not in found:
-            found.add(f"{folder}/")
-            folder = folder.rpartition("/")[0]
-    return sorted(found, key=lambda one: (-one.count("/"), one))
-
-
-def _require_gone(keys: Sequence[str], deleted: Sequence[str]) -> None:
-    kept = set(keys).intersection(deleted)
-    if kept:
-        raise PermissionError(f"{min(kept)} is still there after it was deleted")
 
 
 class RemoteFiles:
@@ -170,21 +147,25 @@ class RemoteFiles:
     def is_folder(self, path: str) -> bool:
         """Whether anything lies below."""
         if self.protocol in S3:
-            return bool(self._page(path, 1))
+            return bool(self._page(path, 1).get("Contents"))
         return bool(self.persistently(lambda: self.fs.isdir(path), path))
 
-    def _page(self, path: str, most: int, after: str = "") -> list[dict[str, Any]]:
+    def _page(self, path: str, most: int, after: str = "") -> dict[str, Any]:
         """Return what S3 says of some of the objects below a path, those behind a key."""
         bucket, key, _ = self.fs.split_path(path)
         wanted = {"Bucket": bucket, "Prefix": f"{key.rstrip('/')}/" if key.strip("/") else "", "MaxKeys": most}
         wanted |= {"StartAfter": after} if after else {}
-        found = self.persistently(lambda: self.fs.call_s3("list_objects_v2", **wanted), path)
-        return list(found.get("Contents") or ())
+        return dict(self.persistently(lambda: self.fs.call_s3("list_objects_v2", **wanted), path))
+
+    def _keys(self, path: str) -> tuple[list[str], bool]:
+        """Return some keys below a path, and whether there are more."""
+        page = self._page(path, LISTED_AT_ONCE)
+        return [one["Key"] for one in page.get("Contents") or ()], bool(page.get("IsTruncated"))
 
     def _listed(self, path: str) -> Iterator[dict[str, Any]]:
         """Yield what S3 says of all objects below a path, in order."""
         after = ""
-        while page := self._page(path, LISTED_AT_ONCE, after):
+        while page := self._page(path, LISTED_AT_ONCE, after).get("Contents"):
             yield from page
             if page[-1]["Key"] <= after:
                 raise OSError(f"its list of objects does not go on behind {after}")
@@ -277,35 +258,38 @@ class RemoteFiles:
     def _delete_keys(self, path: str) -> None:
         """Delete what lies below, then the folders, which some stores know, the deepest first, and the object itself."""
         bucket, key, _ = self.fs.split_path(path)
-        folders, before = [f"{key}/"], list[str]()
-        while keys := [entry["Key"] for entry in self._page(path, LISTED_AT_ONCE)]:
-            _require_gone(keys[:1], before[:1])
+        folders, before, left = [f"{key}/"], list[str](), True
+        while left:
+            keys, more = self._keys(path)
+            if not keys:
+                break
+            if keys == before:
+                raise PermissionError(f"{keys[0]} is still there after it was deleted")
             for one in filter(is_note, keys):
                 abort_noted(self, f"{bucket}/{one}")
-            last = len(keys) < LISTED_AT_ONCE and keys[0] != folders[0]
-            self._delete_all(bucket, [*keys, *((*_folders_above(keys, folders[0]), folders[0], key) if last else ())], path)
+            self._delete_some(bucket, keys, path)
             before = keys
-            if last:
-                break
-        found = list(self._folders(bucket, folders[0], path, before)) if before else []
+            if not more:
+                empty, left = self._folders(bucket, folders[0], path)
+        else:
+            folders += empty
         if is_note(key):
             abort_noted(self, path)
-        if found or not before or not last:
-            self._delete_all(bucket, [*sorted([*found, *folders], key=lambda one: -one.count("/")), key], path)
+        deepest = [*sorted(folders, key=lambda one: -one.count("/")), key]
+        for start in range(0, len(deepest), DELETED_AT_ONCE):
+            self._delete_some(bucket, deepest[start : start + DELETED_AT_ONCE], path)
 
-    def _delete_all(self, bucket: str, keys: list[str], path: str) -> None:
-        for start in range(0, len(keys), DELETED_AT_ONCE):
-            self._delete_some(bucket, keys[start : start + DELETED_AT_ONCE], path)
-
-    def _folders(self, bucket: str, prefix: str, path: str, deleted: list[str]) -> Iterator[str]:
-        """Yield the folders, below one of which the last objects were deleted, of stores that keep such."""
+    def _folders(self, bucket: str, prefix: str, path: str) -> tuple[list[str], bool]:
+        """Return the folders below one, as some stores keep them, and whether there are objects, too."""
         wanted = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "/"}
         found = self.persistently(lambda: self.fs.call_s3("list_objects_v2", **wanted), path)
-        _require_gone([one["Key"] for one in found.get("Contents") or ()], deleted)
-        for one in found.get("CommonPrefixes") or ():
-            if one["Prefix"].startswith(prefix) and len(one["Prefix"]) > len(prefix):
-                yield one["Prefix"]
-                yield from self._folders(bucket, one["Prefix"], path, deleted)
+        below = [one["Prefix"] for one in found.get("CommonPrefixes") or ()]
+        folders, left = list[str](), any(one["Key"] != prefix for one in found.get("Contents") or ())
+        for folder in (one for one in below if one.startswith(prefix) and len(one) > len(prefix)):
+            inside, more = self._folders(bucket, folder, path)
+            folders += [folder, *inside]
+            left = left or more
+        return folders, left
 
     def _delete_some(self, bucket: str, keys: list[str], path: str) -> None:
         wanted = {"Objects": [{"Key": key} for key in keys if key.strip("/")], "Quiet": True}

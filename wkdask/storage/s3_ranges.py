@@ -56,9 +56,9 @@ class PlainRequests:
     def __init__(self, fs: Any, seconds: tuple[float, float], connections: int) -> None:
         self._fs, self._seconds, self._connections = fs, seconds, connections
         self._lock = threading.Lock()
-        self._buckets: dict[str, str] = {}
+        self._buckets: dict[str, tuple[str, str]] = {}
         self._http: Any = None
-        self._signer: Any = None
+        self._credentials: Any = None
         self._renewal = 0.0
         self.off = not _is_plain(fs)
         """Whether the client has to be asked itself, always."""
@@ -96,13 +96,13 @@ class PlainRequests:
                 said = _CODE.search(answer.read(4096) or b"") if answer.status != 200 else None
             finally:
                 answer.close() if answer.length_remaining else answer.release_conn()
-        except (exceptions.NewConnectionError, exceptions.SSLError, exceptions.LocationParseError):
-            self.off = True  # the client tells why
-            return None
-        except exceptions.TimeoutError:
+        except exceptions.ReadTimeoutError:
             raise TimeoutError("no answer in time") from None
-        except exceptions.HTTPError as error:  # whose texts may hold headers
+        except exceptions.ProtocolError as error:  # a connection that broke; its text may hold headers
             raise ConnectionError(type(error).__name__) from None
+        except Exception:  # noqa: BLE001 - no connection, no trust, values that no header can have: the client tells
+            self.off = True
+            return None
         code = said[1].decode() if said else ""
         if code == "NoSuchKey":
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{bucket}/{key}")
@@ -113,54 +113,63 @@ class PlainRequests:
 
     def _ask(self, bucket: str, key: str, wanted: str) -> Any:
         """Return an answer whose body is still to be read."""
-        url, headers = self._buckets[bucket] + quote(key, safe="/~"), {"Range": wanted, "Accept-Encoding": "identity"}
-        if self._signer:
+        address, region = self._buckets[bucket]
+        url, headers = address + quote(key, safe="/~"), {"Range": wanted, "Accept-Encoding": "identity"}
+        if self._credentials:
+            from botocore.auth import S3SigV4Auth
             from botocore.awsrequest import AWSRequest
 
             request = AWSRequest("GET", url, headers)
-            self._signer.add_auth(request)
+            S3SigV4Auth(self._credentials, "s3", region).add_auth(request)
             headers = dict(request.headers)
         return self._http.request(
             "GET", url, headers=headers, preload_content=False, decode_content=False, redirect=False, retries=False
         )
 
     def _is_ready(self, bucket: str) -> bool:
-        """Learn from the client what a request needs; return whether it told."""
+        """Return whether the client has told what a request needs; where it has not, it will when it is asked next."""
         if bucket in self._buckets and time.monotonic() < self._renewal:
             return True
         from fsspec.asyn import sync
 
         with self._lock:
             try:
-                address = self._buckets.get(bucket) or sync(self._fs.loop, self._address, bucket)
+                if bucket not in self._buckets:
+                    sync(self._fs.loop, self._listen)
+                    return False
                 self._http = self._http or self._pools()
-                if time.monotonic() >= self._renewal:
-                    self._signer = None if self._fs.anon else sync(self._fs.loop, self._credentials)
-                    self._renewal = time.monotonic() + CREDENTIAL_SECONDS
-                self._buckets[bucket] = address  # last: other threads take it for the sign that all is there
+                self._credentials = None if self._fs.anon else sync(self._fs.loop, self._ask_for_credentials)
+                self._renewal = time.monotonic() + CREDENTIAL_SECONDS
             except Exception:  # noqa: BLE001 - the client, asked itself, says why
                 self.off = True
         return not self.off
 
-    async def _address(self, bucket: str) -> str:
-        """Return what addresses of a bucket's objects begin with."""
+    async def _listen(self) -> None:
         client = await self._fs.set_session()
-        signed = await client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "key"})
-        return str(signed).partition("?")[0].removesuffix("key")
+        client.meta.events.register("before-sign.s3.GetObject", self._learn, unique_id=f"wkdask-{id(self)}")
 
-    async def _credentials(self) -> Any:
-        """Return what signs requests, as botocore does it."""
-        from botocore.auth import S3SigV4Auth
+    def _learn(self, request: Any, signature_version: Any = None, region_name: str | None = None, **_: Any) -> None:
+        """Take address and region of a bucket from a request that the client is about to sign."""
+        from botocore import UNSIGNED
+        from botocore.utils import get_environ_proxies
+
+        asked = request.context.get("s3_redirect") or {}
+        key = quote(str((asked.get("params") or {}).get("Key", "")), safe="/~")
+        url = str(request.url).partition("?")[0]
+        usual = signature_version in ("s3v4", "v4", UNSIGNED)
+        if not usual or not key or not url.endswith(f"/{key}") or get_environ_proxies(url):
+            self.off = True
+            return
+        region = (request.context.get("signing") or {}).get("region") or region_name or "us-east-1"
+        self._buckets[str(asked.get("bucket"))] = url.removesuffix(key), region
+
+    async def _ask_for_credentials(self) -> Any:
         from botocore.credentials import Credentials
 
         fs = self._fs
-        client = await fs.set_session()
         if fs.key:
-            found = Credentials(fs.key, fs.secret, fs.token)
-        else:
-            found = await (await fs.session.get_credentials()).get_frozen_credentials()
-        region = client.meta.region_name
-        return S3SigV4Auth(found, "s3", region if region and region != "aws-global" else "us-east-1")
+            return Credentials(fs.key, fs.secret, fs.token)
+        return await (await fs.session.get_credentials()).get_frozen_credentials()
 
     def _pools(self) -> Any:
         from botocore.httpsession import get_cert_path
@@ -173,16 +182,7 @@ class PlainRequests:
 
 def _is_plain(fs: Any) -> bool:
     """Whether nothing was asked of a client that plain requests would not do: keys, payers, proxies, certificates."""
-    from botocore.utils import get_environ_proxies
-
     options = fs.storage_options
     return not (
-        fs.req_kw
-        or fs.s3_additional_kwargs
-        or set(fs.client_kwargs) - _PLAIN
-        or "session" in options
-        or fs.cache_regions
-        or get_environ_proxies(
-            fs.client_kwargs.get("endpoint_url") or options.get("endpoint_url") or "https://s3.amazonaws.com"
-        )
+        fs.req_kw or fs.s3_additional_kwargs or set(fs.client_kwargs) - _PLAIN or "session" in options or fs.cache_regions
     )
