@@ -6,24 +6,86 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import wkdask as wk
 from tests.formats.served import serving
 from wkdask.formats.fetching import INDEXES
 
+VOXELS = np.random.default_rng(0).integers(1, 255, (64, 64, 64)).astype("uint8")
 
-def test_a_cut_out_asks_once_for_the_json(tmp_path: Path) -> None:
-    voxels = np.random.default_rng(0).integers(0, 255, (64, 64, 64)).astype("uint8")
-    layer = wk.Dataset(str(tmp_path / "brain"), voxel_size=(4, 4, 35)).add_layer(
+
+def brain(folder: Path) -> wk.Layer:
+    layer = wk.Dataset(str(folder / "brain"), voxel_size=(4, 4, 35)).add_layer(
         "color", "color", bounding_box=wk.BoundingBox((0, 0, 0), (64, 64, 64))
     )
-    layer.add_mag(1).write(voxels)
+    layer.add_mag(1).write(VOXELS)
     INDEXES.clear()
+    return layer
+
+
+def test_a_cut_out_asks_once_for_the_json(tmp_path: Path) -> None:
+    brain(tmp_path)
     with serving(tmp_path) as served:
         mag = wk.Dataset.open(f"{served.url}/brain").get_layer("color").get_mag(1)
         mag.read(absolute_offset=(0, 0, 0), size=(32, 32, 32))
         served.forget()
         found = mag.read(absolute_offset=(32, 0, 0), size=(32, 32, 32))
         asked = Counter((method, path.rpartition("/")[2]) for method, path, _ in served.seen)
-    np.testing.assert_array_equal(found[0], voxels[32:, :32, :32])
+    np.testing.assert_array_equal(found[0], VOXELS[32:, :32, :32])
     assert asked == {("HEAD", "datasource-properties.json"): 1, ("GET", "0"): 1}
+
+
+def test_what_others_changed_counts_for_the_next_read(tmp_path: Path) -> None:
+    """Though it begins with what the JSON said before."""
+    layer = brain(tmp_path)
+    with serving(tmp_path) as served:
+        mag = wk.Dataset.open(f"{served.url}/brain").get_layer("color").get_mag(1)
+        np.testing.assert_array_equal(mag.read()[0], VOXELS)
+        layer.bounding_box = wk.BoundingBox((8, 0, 0), (24, 64, 64))
+        np.testing.assert_array_equal(mag.read()[0], VOXELS[8:32])
+
+        document = tmp_path / "brain" / "datasource-properties.json"
+        (tmp_path / "brain" / "color" / "1").rename(tmp_path / "brain" / "color" / "moved")
+        document.write_text(document.read_text().replace("./color/1", "./color/moved"))
+        np.testing.assert_array_equal(mag.read()[0], VOXELS[8:32])  # not the zeros of a place where nothing is any more
+
+        layer.dataset.delete_layer("color")
+        with pytest.raises(wk.errors.LayerNotFoundError):
+            mag.read()
+        document.unlink()
+        with pytest.raises(wk.errors.DatasetNotFoundError):
+            mag.read()
+
+
+def test_a_read_that_fails_by_an_outdated_json_is_done_again(tmp_path: Path) -> None:
+    layer = brain(tmp_path)
+    with serving(tmp_path) as served:
+        store = wk.Dataset.open(f"{served.url}/brain")._store
+        before = store.properties
+        layer.bounding_box = wk.BoundingBox((8, 0, 0), (24, 64, 64))
+        seen = []
+
+        def read() -> int:
+            seen.append(store.properties)
+            if seen[-1] == before:
+                raise ValueError("outdated")
+            return 7
+
+        assert store.read(read) == 7 and len(seen) == 2
+        before = store.properties
+        with pytest.raises(ValueError, match="outdated"):
+            store.read(read)
+        assert len(seen) == 3
+
+
+def test_voxels_are_asked_for_once_where_the_server_tells_no_versions(tmp_path: Path) -> None:
+    brain(tmp_path)
+    with serving(tmp_path) as served:
+        served.version = lambda _: ""
+        mag = wk.Dataset.open(f"{served.url}/brain").get_layer("color").get_mag(1)
+        mag.read(absolute_offset=(0, 0, 0), size=(32, 32, 32))
+        served.forget()
+        mag.read(absolute_offset=(32, 0, 0), size=(32, 32, 32))
+        asked = Counter(path.rpartition("/")[2] for method, path, _ in served.seen if method == "GET")
+    assert asked["0"] == 2, asked  # index, which no version tells to be the same, and chunk

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,24 @@ def test_pieces_fetched_together_are_all_of_the_version_that_is_there(stale: int
     assert taken == [b"ab", b"cd", b"ef"]
     with pytest.raises(ChangedError):
         fetch([piece(number, "of before" if number == stale else found.version) for number in range(3)])
+
+
+@pytest.mark.parametrize(("size", "here"), [(1 << 10, True), (1 << 17, False)])
+def test_small_pieces_are_taken_by_the_one_who_wants_them(size: int, here: bool) -> None:
+    """Threads would only wait for each other."""
+    places = [Location(f"memory://{uuid4().hex}/{name}") for name in "ab"]
+    threads: list[threading.Thread] = []
+    pieces = []
+
+    def take(data: memoryview) -> None:
+        assert len(data) == size
+        threads.append(threading.current_thread())
+
+    for place in places:
+        place.write_bytes(bytes(2 * size))
+        pieces += [Piece(place, "", start, start + size, take) for start in (0, size)]
+    fetch(pieces)
+    assert [thread is threading.current_thread() for thread in threads] == [here] * 4
 
 
 @settings(max_examples=examples(25))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -105,22 +106,19 @@ class DatasetStore:
         if seen is None:
             with self.held():
                 return read()
-        look = _Look(self)
-        look.start()
-        found: list[T] = []
-        failure: Exception | None = None
+        looking = ThreadPoolExecutor(1, "wkdask-json")
+        now = looking.submit(lambda: self.properties)
+        looking.shutdown(wait=False)
         try:
             with self._holding(seen[1]):
-                found.append(read())
-        except Exception as error:  # noqa: BLE001 - raised below, unless it may come of an outdated JSON
-            failure = error
-        now = look.properties()
-        if now == seen[1] and failure:
-            raise failure
-        if now == seen[1]:
-            return found[0]
-        found.clear()
-        with self._holding(now):
+                found = read()
+            if now.result() == seen[1]:
+                return found
+            del found
+        except Exception:
+            if now.result() == seen[1]:
+                raise
+        with self._holding(now.result()):
             return read()
 
     def know(self, place: Location) -> None:
@@ -146,28 +144,6 @@ class DatasetStore:
 
     def __reduce__(self) -> tuple[Callable[..., DatasetStore], tuple[Location, bool]]:
         return _reopen, (self.location, self.read_only)
-
-
-class _Look(threading.Thread):
-    """Looks at the JSON while other things are done."""
-
-    def __init__(self, store: DatasetStore) -> None:
-        super().__init__(name="wkdask-json", daemon=True)
-        self._store, self._found = store, list[Properties | BaseException]()
-
-    def run(self) -> None:
-        try:
-            self._found.append(self._store.properties)
-        except BaseException as error:  # noqa: BLE001 - raised where the answer is wanted
-            self._found.append(error)
-
-    def properties(self) -> Properties:
-        """Return what the JSON says now, when that is known."""
-        self.join()
-        [found] = self._found
-        if isinstance(found, BaseException):
-            raise found
-        return found
 
 
 def _reopen(location: Location, read_only: bool) -> DatasetStore:

@@ -77,10 +77,14 @@ def _most(start: int, stop: int) -> int:
     return -start if start < 0 else stop - start
 
 
-def _require_range(path: str, data: bytes, start: int, stop: int, content_range: str | None) -> None:
-    """Refuse a whole object where a range of it was asked for, as of objects that the store decompresses for the way."""
-    if len(data) > _most(start, stop) or (start > 0 and not content_range):
+def _answered(path: str, asked: tuple[int, int], data: bytes, content_range: str | None, version: str) -> Range:
+    """Return the range that a store sent.
+
+    A whole object is refused where a range of it was asked for, as of objects that the store decompresses for the way.
+    """
+    if len(data) > _most(*asked) or (asked[0] > 0 and not content_range):
         raise IgnoresRangeError(path)
+    return Range(data, _size(path, content_range, asked[0], data), version)
 
 
 def _header(start: int, stop: int) -> str:
@@ -97,8 +101,7 @@ def _ask_plainly(fs: Any, path: str, start: int, stop: int) -> Range | None:
     if answer is None:
         return None
     data, headers = answer
-    _require_range(path, data, start, stop, headers.get("Content-Range"))
-    return Range(data, _size(path, headers.get("Content-Range"), start, data), headers.get("ETag", ""))
+    return _answered(path, (start, stop), data, headers.get("Content-Range"), headers.get("ETag", ""))
 
 
 async def _ask_s3(fs: Any, path: str, start: int, stop: int) -> Range:
@@ -115,8 +118,7 @@ async def _ask_s3(fs: Any, path: str, start: int, stop: int) -> Range:
         data = await _body(answer["Body"].iter_chunks(PIECE_BYTES), _most(start, stop))
     finally:
         answer["Body"].close()
-    _require_range(path, data, start, stop, answer.get("ContentRange"))
-    return Range(data, _size(path, answer.get("ContentRange"), start, data), answer.get("ETag", ""))
+    return _answered(path, (start, stop), data, answer.get("ContentRange"), answer.get("ETag", ""))
 
 
 async def _ask_gcs(fs: Any, path: str, start: int, stop: int) -> Range:
@@ -128,8 +130,7 @@ async def _ask_gcs(fs: Any, path: str, start: int, stop: int) -> Range:
         info = await fs._info(path)
         return Range(b"", int(info["size"]), str(info.get("generation", "")))
     version = headers.get("X-Goog-Generation") or headers.get("ETag", "")
-    _require_range(path, data, start, stop, headers.get("Content-Range"))
-    return Range(data, _size(path, headers.get("Content-Range"), start, data), version)
+    return _answered(path, (start, stop), data, headers.get("Content-Range"), version)
 
 
 async def _ask_http(fs: Any, url: str, start: int, stop: int) -> Range:

@@ -258,24 +258,20 @@ class RemoteFiles:
     def _delete_keys(self, path: str) -> None:
         """Delete what lies below, then the folders, which some stores know, the deepest first, and the object itself."""
         bucket, key, _ = self.fs.split_path(path)
-        folders, before, left = [f"{key}/"], list[str](), True
-        while left:
+        folders, before, more = list[str](), list[str](), True
+        while more:
             keys, more = self._keys(path)
-            if not keys:
-                break
-            if keys == before:
+            if keys and keys == before:
                 raise PermissionError(f"{keys[0]} is still there after it was deleted")
             for one in filter(is_note, keys):
                 abort_noted(self, f"{bucket}/{one}")
             self._delete_some(bucket, keys, path)
             before = keys
-            if not more:
-                empty, left = self._folders(bucket, folders[0], path)
-        else:
-            folders += empty
+            if keys and not more:
+                folders, more = self._folders(bucket, f"{key}/", path)
         if is_note(key):
             abort_noted(self, path)
-        deepest = [*sorted(folders, key=lambda one: -one.count("/")), key]
+        deepest = [*sorted([f"{key}/", *folders], key=lambda one: -one.count("/")), key]
         for start in range(0, len(deepest), DELETED_AT_ONCE):
             self._delete_some(bucket, deepest[start : start + DELETED_AT_ONCE], path)
 
