@@ -131,6 +131,16 @@ def test_workers_that_share_a_job_are_not_disturbed(cli, source, target):
     assert all_files(target) == before
 
 
+def test_they_keep_a_dataset_from_being_overwritten(cli, source, target):
+    """Between two batches, workers of the lease loop do not hold the dataset's own lease."""
+    stopped(cli, source, target)
+    before = all_files(target)
+    with Lease(Location(target) / ".wkdask/jobs/em/workers/one.json", "convert"):
+        refused = cli(*arguments(source, target), "--overwrite-existing")
+        assert refused.code == 6 and f"process {os.getpid()}" in refused.err
+    assert all_files(target) == before
+
+
 def test_what_was_completed_while_the_user_thought_stays(cli, source, target):
     stopped(cli, source, target)
     found = find_leftovers(Location(target))

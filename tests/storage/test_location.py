@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wkdask.errors import DatasetNotFoundError, InputError, StorageError
-from wkdask.storage import Location, observe
+from wkdask.storage import Location, local, observe
 from wkdask.storage.location import explained
 from wkdask.storage.options import Options
 
@@ -144,6 +146,31 @@ def test_names_and_deleting(folder: Location) -> None:
     assert folder.names() == ["a", "b"]
     (folder / "a").delete()
     assert folder.names() == ["b"]
+
+
+@pytest.mark.parametrize("fault", [OSError(errno.ENOTEMPTY, "Directory not empty"), FileNotFoundError(errno.ENOENT, "gone")])
+def test_a_folder_goes_in_which_others_still_write_or_delete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: OSError
+) -> None:
+    """As workers do that do not know yet that their run is over."""
+    folder = Location(tmp_path / "jobs")
+    (folder / "a" / "b").write_bytes(b"1")
+    rmtree, faults = shutil.rmtree, [fault, fault]
+
+    def remove(path: str) -> None:
+        if faults:
+            raise faults.pop()
+        rmtree(path)
+
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    folder.delete()
+    assert not (tmp_path / "jobs").exists() and not faults
+
+    monkeypatch.setattr(local, "DELETED_SECONDS", 0.0)
+    (folder / "a" / "b").write_bytes(b"1")
+    faults += [fault] * 100
+    with pytest.raises(StorageError):
+        folder.delete()
 
 
 def test_appending(folder: Location) -> None:

@@ -114,5 +114,7 @@ def _tell_json(kind: str, message: str, code: int) -> None:
     if "--json" in sys.argv:
         import json
 
-        document = {"wkdask": 1, "error": {"type": kind, "message": message, "exit_code": code}}
+        from wkdask.cli.output import JSON_VERSION
+
+        document = {"wkdask": JSON_VERSION, "error": {"type": kind, "message": message, "exit_code": code}}
         sys.stdout.write(json.dumps(document, indent=1) + "\n")

@@ -99,10 +99,9 @@ def flips_of(text: str) -> tuple[bool, bool, bool]:
 
 def check_deletable(place: Location, images: Iterable[str]) -> None:
     """Refuse to delete anything but a dataset, or our unfinished one, and that while a run works on it or images lie in it."""
-    from wkdask.errors import DatasetExistsError, InputError, LockedError
+    from wkdask.errors import DatasetExistsError, InputError
     from wkdask.operations import check_overwritable
-    from wkdask.storage import WORK_FOLDER
-    from wkdask.storage.lease import current_owner
+    from wkdask.operations.cleaning import require_nobody
 
     if not (place.is_file() or place.is_folder()):
         return
@@ -118,6 +117,4 @@ def check_deletable(place: Location, images: Iterable[str]) -> None:
             raise InputError(
                 f"'{lost}' lies in {place}, which would be deleted first. Move the images, or give another target."
             )
-    owner = current_owner(place / WORK_FOLDER / "run.json")
-    if owner and owner.alive:
-        raise LockedError(f"{place} is in use by {owner}. Wait for it to end, or stop it.")
+    require_nobody(place)

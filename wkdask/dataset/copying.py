@@ -252,7 +252,7 @@ class CopyVerbs:
                 plan.run()
         if not any(plan.milestones for plan in plans):  # which list what they copied
             create_dataset(target, like)
-        return _opened(target)
+        return opened(target)
 
     def compress(self, executor: Any = None) -> None:
         """Compress all magnifications that are not compressed; see `Layer.compress`."""
@@ -261,7 +261,8 @@ class CopyVerbs:
             self.get_layer(name).compress(executor=executor)
 
 
-def _opened(target: Location) -> Dataset:
+def opened(target: Location) -> Dataset:
+    """Open the dataset that was made."""
     from wkdask.dataset.dataset import Dataset
 
     return Dataset.open(target)

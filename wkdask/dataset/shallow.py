@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from wkdask.arrays.opening import place_of
-from wkdask.dataset.copying import CopyVerbs, StorageOptions, origin_of
+from wkdask.dataset.copying import CopyVerbs, StorageOptions, opened, origin_of
 from wkdask.dataset.deprecations import warn_name
 from wkdask.dataset.references import link_to
 from wkdask.dataset.renaming import located
@@ -87,7 +87,7 @@ class ShallowCopyVerbs(CopyVerbs):
         like = old.with_name(name or target.name)
         if not (target / FILE_NAME).create(like.model_copy(update={"data_layers": tuple(new)}).to_json()):
             raise DatasetExistsError(f"{target} has just become a dataset. Give another folder.")
-        return _opened(_knowing_parts(target, source, layers))
+        return opened(_knowing_parts(target, source, layers))
 
     def fs_copy_dataset(
         self,
@@ -129,9 +129,3 @@ def _knowing_parts(target: Location, source: Location, layers: Iterable[LayerPro
         for attachment in attachments_of(layer):
             target = target.knowing(attachment_place(source, attachment))
     return target
-
-
-def _opened(target: Location) -> Dataset:
-    from wkdask.dataset.dataset import Dataset
-
-    return Dataset.open(target)

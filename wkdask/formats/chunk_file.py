@@ -249,8 +249,7 @@ class _Stored:
     array: ChunkArray
 
     def encoded(self, cell: Index) -> bytes | None:
-        place = self.array.unit_location(cell)
-        return place.read_bytes() if place.is_file() else None
+        return self.array.unit_location(cell).read_if_there()
 
     def decoded(self, cell: Index) -> Array:
         found, spec = self.array.decoded(cell), self.array.spec

@@ -17,11 +17,14 @@ from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any, TypeVar
 
+import numpy as np
+
 from wkdask.errors import ConflictError, DamagedError, InputError
 from wkdask.geometry.grid import Box, Index
 from wkdask.storage import Location
 
 T = TypeVar("T")
+Array = np.ndarray[Any, Any]
 
 ATTEMPTS = 3
 """Times that a box is read whose files are replaced meanwhile."""
@@ -331,6 +334,13 @@ def steadily(read: Callable[[], T]) -> T:
             place = error.args[0]
             INDEXES.clear()  # whoever replaced one file has hardly done so alone
     raise ConflictError(f"{place} was replaced {ATTEMPTS} times while it was read. Read it again when its writers are done.")
+
+
+def read_parts(read: Callable[[Box, Array], None], box: Box, chunk: Index, out: Array) -> Array:
+    """Fill an array that has a box's shape by parts of the box, each read anew where it is replaced meanwhile; return it."""
+    for part in in_parts(box, chunk):
+        steadily(partial(read, part, out[part.relative_to(box.start).slices]))
+    return out
 
 
 def fetch_whole(places: Iterable[tuple[Location, int, Callable[[bytes], None]]]) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wkdask.errors import DamagedError
-from wkdask.formats.fetching import INDEXES, Piece, concurrently, fetch, fetch_whole, in_parts, steadily
+from wkdask.formats.fetching import INDEXES, Piece, concurrently, fetch, fetch_whole, read_parts, steadily
 from wkdask.formats.precomputed_chunks import decode_file, decode_sharded, most_bytes, naming, require_length
 from wkdask.formats.precomputed_info import Scale
 from wkdask.formats.precomputed_minishard import index_span, parse_index, span_in
@@ -38,9 +38,7 @@ Key = tuple[Location, int]
 def read_box(array: PrecomputedArray, box: Box) -> Array:
     """Read a box that lies within an array, Fortran-ordered; what is not stored is 0."""
     out = np.zeros(box.shape, array.spec.dtype, order="F")
-    for part in in_parts(box, array.spec.chunk):
-        steadily(partial(_read_part, array, part, out[part.relative_to(box.start).slices]))
-    return out
+    return read_parts(partial(_read_part, array), box, array.spec.chunk, out)
 
 
 def _read_part(array: PrecomputedArray, box: Box, out: Array) -> None:

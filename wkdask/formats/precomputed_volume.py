@@ -47,7 +47,7 @@ def find_scale(location: Location) -> tuple[ArraySpec, Scale]:
     """
     for volume, key in _volumes(location):
         place = volume / INFO
-        document = parse_info(place.read_bytes(), str(place)) if place.is_file() else None
+        document = read_info(volume)
         entry = document and entry_of(document, key)
         if document and entry:
             return parse_scale(document, entry, str(place))
@@ -79,8 +79,7 @@ def _volumes(location: Location) -> Iterator[tuple[Location, str]]:
 
 def read_own(location: Location) -> Json | None:
     """Return the document that a scale of ours has in its own folder; None where there is none."""
-    place = location / OWN
-    found = parse_info(place.read_bytes(), str(place)) if place.is_file() else None
+    found = _document(location / OWN)
     return found if found and found["scales"] else None
 
 
@@ -91,8 +90,12 @@ def write_own(location: Location, spec: ArraySpec, scale: Scale, scratch: Locati
 
 def read_info(volume: Location) -> Json | None:
     """Return a volume's ``info``; None where there is none."""
-    place = volume / INFO
-    return parse_info(place.read_bytes(), str(place)) if place.is_file() else None
+    return _document(volume / INFO)
+
+
+def _document(place: Location) -> Json | None:
+    data = place.read_if_there()
+    return None if data is None else parse_info(data, str(place))
 
 
 def unlist(volume: Location, key: str) -> None:

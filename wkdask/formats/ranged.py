@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wkdask.errors import DamagedError, MetadataError
-from wkdask.formats.fetching import INDEXES, Piece, concurrently, fetch, fetch_whole, in_parts, steadily
+from wkdask.formats.fetching import INDEXES, Piece, concurrently, fetch, fetch_whole, read_parts
 from wkdask.formats.shard import MISSING, ShardIndex
 from wkdask.formats.spec import ArraySpec
 from wkdask.formats.zarr3_codecs import Chain, worst_case
@@ -85,9 +85,7 @@ def read_box(array: Zarr3Array, box: Box) -> np.ndarray[Any, Any]:
     """Read a box that lies within an array whose codecs are ours; chunks that are not stored have the fill value."""
     spec = array.spec
     out = np.full(box.shape, spec.fill, spec.dtype, order=array.layout.memory_order)
-    for part in in_parts(box, spec.chunk):
-        steadily(partial(_read_part, array, part, out[part.relative_to(box.start).slices]))
-    return out
+    return read_parts(partial(_read_part, array), box, spec.chunk, out)
 
 
 def _read_part(array: Zarr3Array, box: Box, out: np.ndarray[Any, Any]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from wkdask.errors import DamagedError
 from wkdask.formats.codecs import decode
-from wkdask.formats.fetching import INDEXES, Piece, concurrently, fetch, in_parts, steadily
+from wkdask.formats.fetching import INDEXES, Piece, concurrently, fetch, read_parts
 from wkdask.formats.wkw_file import DataFile, numbers_of, open_ranged
 from wkdask.formats.wkw_header import CODECS
 from wkdask.formats.wkw_reader import by_unit, named, voxels_of
@@ -28,9 +28,7 @@ Array = np.ndarray[Any, Any]
 def read_ranged(array: WkwArray, box: Box) -> Array:
     """Read a box that lies within an array, Fortran-ordered; what is not stored is 0."""
     out = np.empty(box.shape, array.spec.dtype, order="F")
-    for part in in_parts(box, array.spec.chunk):
-        steadily(partial(_read_part, array, part, out[part.relative_to(box.start).slices]))
-    return out
+    return read_parts(partial(_read_part, array), box, array.spec.chunk, out)
 
 
 def _read_part(array: WkwArray, box: Box, out: Array) -> None:

@@ -225,12 +225,13 @@ class Zarr3Array:
         """
         place = self.unit_location(index)
         stat = place.stat()
-        entries = self.entries(index) if stat else None
-        if stat is None or entries is None:
+        if stat is None:
             return None
         if not (index_form := self.layout.index):
             return Written(stat.size, stat.stamp, checksum(place.read_bytes()), 1)
-        data = place.read_bytes(*index_form.span(len(entries), stat.size))
+        chunks = math.prod(self.spec.grid.chunks_per_unit)
+        data = place.read_bytes(*index_form.span(chunks, stat.size))
+        entries = index_form.parse(data, chunks, stat.size, place)
         return Written(stat.size, stat.stamp, index_form.digest(data), int((entries[:, 0] != MISSING).sum()))
 
     def unit_of(self, path: str) -> Index | None:

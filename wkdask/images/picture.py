@@ -191,3 +191,16 @@ def _parse(path: FilePath) -> Picture:
 
     with opened(path) as source:
         return parse_with_pillow(name, source)
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a picture can not be decoded, for a message.
+
+    Examples
+    --------
+    >>> reason_of(ValueError("no strips.")), reason_of(EOFError())
+    ('no strips', 'EOFError')
+    """
+    if isinstance(error, MemoryError):
+        return "it asks for more memory than there is"
+    return f"{error}".rstrip(".") or type(error).__name__

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from wkdask.errors import CorruptImageError, ImageConversionError, UnsupportedImageDataError
 from wkdask.images.gif import read_blocks
 from wkdask.images.jpeg import is_held_whole
-from wkdask.images.picture import Form
+from wkdask.images.picture import Form, reason_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,7 +103,7 @@ class PillowPicture:
             raise
         except Exception as error:
             raise CorruptImageError(
-                f"Page {page} of '{self.path}' can not be decoded: {_reason(error)}. Write the file anew, or leave it out."
+                f"Page {page} of '{self.path}' can not be decoded: {reason_of(error)}. Write the file anew, or leave it out."
             ) from error
 
     @property
@@ -281,15 +281,9 @@ def _opened(path: str, file: BinaryIO) -> ImageFile.ImageFile:
                 return factory(file, "")
     except Exception as error:
         raise CorruptImageError(
-            f"'{path}' can not be read as an image: {_reason(error)}. Write the file anew, or leave it out."
+            f"'{path}' can not be read as an image: {reason_of(error)}. Write the file anew, or leave it out."
         ) from error
     raise CorruptImageError(
         f"'{path}' can not be read as an image: it begins with {start[:8]!r}, which is none of {', '.join(FORMATS)}. "
         "Write the file anew, or leave it out."
     )
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, MemoryError):
-        return "it asks for more memory than there is"
-    return f"{error}".rstrip(".") or type(error).__name__

@@ -16,7 +16,7 @@ import numpy as np
 
 from wkdask.errors import CorruptImageError, ImageConversionError, UnsupportedImageDataError
 from wkdask.images.byte_source import read_bytes
-from wkdask.images.picture import Form
+from wkdask.images.picture import Form, reason_of
 from wkdask.images.tiff_axes import Planes, imagej_planes, lsm_planes, ome_planes, plain_planes, shaped_planes
 from wkdask.images.tiff_directory import (
     COMPRESSION,
@@ -98,7 +98,7 @@ class TiffPicture:
             raise
         except Exception as error:
             raise CorruptImageError(
-                f"Page {page} of '{self.path}' can not be decoded: {_reason(error)}. Write the file anew, or leave it out."
+                f"Page {page} of '{self.path}' can not be decoded: {reason_of(error)}. Write the file anew, or leave it out."
             ) from error
 
 
@@ -134,14 +134,8 @@ def parse_tiff(path: str, source: ByteSource) -> TiffPicture:
         raise
     except Exception as error:
         raise CorruptImageError(
-            f"'{path}' can not be read as TIFF: {_reason(error)}. Write the file anew, or leave it out."
+            f"'{path}' can not be read as TIFF: {reason_of(error)}. Write the file anew, or leave it out."
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, MemoryError):
-        return "it asks for more memory than there is"
-    return f"{error}".rstrip(".") or type(error).__name__
 
 
 @contextmanager

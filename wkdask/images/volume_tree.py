@@ -28,8 +28,6 @@ DEEPEST = 16
 ZARR3, ZARR, N5, PRECOMPUTED = "zarr3", "zarr", "n5", "neuroglancerPrecomputed"
 DOCUMENTS = ("zarr.json", ".zarray", ".zgroup", "attributes.json", "info")
 ARCHIVES = ("ozx", "zip")
-LARGEST_RATIO = 1040
-"""Deflate can not do better than 1032."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,21 +173,25 @@ def node_at(place: Location, path: str, within: str = "") -> Node | None:
 
 def _precomputed(place: Location) -> dict[str, Any] | None:
     """Return the document of a precomputed volume; None where "info" is something else, as many files are called that."""
-    stat = place.stat()
-    if stat is None or stat.size > LARGEST_DOCUMENT or b'"scales"' not in place.read_bytes():
+    found = place.read_range(0, LARGEST_DOCUMENT)
+    if found is None or found.size > LARGEST_DOCUMENT or b'"scales"' not in found.data:
         return None
-    return _json(place)
+    return _parsed(place, found.data)
 
 
 def _json(place: Location) -> dict[str, Any] | None:
     """Return a document; None where there is none."""
-    stat = place.stat()
-    if stat is None:
+    found = place.read_range(0, LARGEST_DOCUMENT)
+    if found is None:
         return None
-    if stat.size > LARGEST_DOCUMENT:
-        raise MetadataError(f"{place} has {stat.size} bytes, at most {LARGEST_DOCUMENT} were expected. Check what it is.")
+    if found.size > LARGEST_DOCUMENT:
+        raise MetadataError(f"{place} has {found.size} bytes, at most {LARGEST_DOCUMENT} were expected. Check what it is.")
+    return _parsed(place, found.data)
+
+
+def _parsed(place: Location, data: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(place.read_bytes())
+        found = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise MetadataError(f"{place} is no JSON: {str(error)[:200]}. Restore the file.") from None
     if not isinstance(found, dict):

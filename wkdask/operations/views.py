@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -209,8 +209,3 @@ class FromView:
     def describe(self, tile: Index) -> str:  # noqa: ARG002
         """Return what is read."""
         return f"voxels of {self.array.name}"
-
-
-def arrange(array: MovedArray, wanted: Sequence[str]) -> FromView:
-    """Return a magnification as a source in the axes that are wanted."""
-    return FromView(array, tuple(wanted))

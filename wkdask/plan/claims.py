@@ -84,14 +84,14 @@ class Claims:
     def look(self) -> None:
         """See what is claimed now."""
         self._held = {}
-        names = self._folder.names()
+        names = set(self._folder.names())
         for name in names:
             found = re.fullmatch(r"(\d{1,9})-(\d{1,9})-(\d{1,9})\.json", name)
             if found:
                 key, generation = (int(found[1]), int(found[2])), int(found[3])
                 if key not in self._held or self._held[key][0] < generation:
                     self._held[key] = generation, name
-        self._owners = {name: owner for name, owner in self._owners.items() if name in set(names)}
+        self._owners = {name: owner for name, owner in self._owners.items() if name in names}
 
     def is_free(self, key: Key) -> bool:
         """Whether a batch was not claimed when we looked, or by a worker that is gone."""

@@ -13,11 +13,11 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Protocol
 
-from wkdask.errors import InterruptedRunError, PlanRefusedError, WkdaskError
+from wkdask.errors import InterruptedRunError, PlanRefusedError
 from wkdask.formats import close_files
 from wkdask.plan.cancelling import stop_if_cancelled
 from wkdask.plan.estimate import Probe, estimate
-from wkdask.plan.execute import Begun, begin, execute, finish, lease, raise_failures
+from wkdask.plan.execute import Begun, begin, execute, finish, lease, raise_failures, said_of
 from wkdask.plan.memory import used_bytes
 from wkdask.plan.notebook import notebook_progress
 from wkdask.plan.plan import Plan, log_unit
@@ -224,8 +224,7 @@ def outcome(batch: Batch, future: Any) -> tuple[Receipt, ...]:
     except InterruptedRunError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever happened, the others go on
-        said = str(error) if isinstance(error, WkdaskError) else f"{type(error).__name__}: {error}"
-        return tuple(Receipt(batch.stage, n, "failed", error=said, again=True) for n in batch.numbers)
+        return tuple(Receipt(batch.stage, n, "failed", error=said_of(error), again=True) for n in batch.numbers)
     return receipts
 
 

@@ -75,7 +75,8 @@ def begin(plan: Plan, *, verify: bool = False) -> Begun:
     if plan.journal.superseding:
         plan.setup.clear()
     resumed = plan.journal.begin(plan.document(), plan.setup.restart_by)
-    forget_request(plan.journal)
+    if resumed:
+        forget_request(plan.journal)
     plan.setup.create()
     if not resumed:
         return Begun({})
@@ -196,10 +197,11 @@ def _failed(stage: int, number: int, error: Exception, seconds: float = 0.0) -> 
     cause = error.__cause__ if isinstance(error, StorageError) else None
     hopeless = isinstance(cause, OSError) and cause.errno in HOPELESS
     again = not hopeless and _may_pass(error)
-    return Receipt(stage, number, "failed", seconds=seconds, error=_said(error), again=again, hopeless=hopeless)
+    return Receipt(stage, number, "failed", seconds=seconds, error=said_of(error), again=again, hopeless=hopeless)
 
 
-def _said(error: Exception) -> str:
+def said_of(error: Exception) -> str:
+    """Return what a receipt tells of an error."""
     return str(error) if isinstance(error, WkdaskError) else f"{type(error).__name__}: {error}"
 
 

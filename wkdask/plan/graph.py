@@ -66,7 +66,7 @@ def _run_batch(
 def _commit(plan: Plan, begun: tuple[Begun, float, str], results: list[tuple[Receipt, ...]]) -> Report:
     standing, start, token = begun
     try:
-        report = Report(plan.name, kept=sum(map(len, standing.done.values())))
+        report = Report(plan.name, kept=sum(map(len, standing.done.values())), bytes_kept=standing.bytes_in)
         left: dict[int, int] = {i: s.count - len(standing.done.get(i, ())) for i, s in enumerate(plan.stages)}
         receipts = [receipt for batch in results for receipt in batch]
         for receipt in receipts:

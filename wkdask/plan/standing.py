@@ -117,6 +117,8 @@ class _Lines:
 
     def _lines_of(self, name: str) -> Iterator[bytes]:
         place, start = self._folder / name, self._read.get(name, 0)
+        if start and not place.is_local:  # objects do not grow
+            return
         while data := place.read_bytes(start, start + PIECE_BYTES):
             whole = data.rfind(b"\n") + 1
             if not whole and len(data) < PIECE_BYTES:  # a line that is being written
@@ -124,6 +126,8 @@ class _Lines:
             yield from data[:whole].splitlines()
             start += whole or len(data)
             self._read[name] = start
+            if len(data) < PIECE_BYTES:
+                break
 
 
 @dataclass

@@ -17,7 +17,6 @@ AMAZON = ".amazonaws.com"
 AMAZON_S3 = re.compile(r"s3(-fips)?(\.dualstack)?([.-][a-z0-9-]+)?\.amazonaws\.com")
 """Hosts that are Amazon's S3; other names below `AMAZON` may be those of its customers' machines."""
 ENDPOINTS = "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT_URL"
-CREDENTIALS = "key", "secret", "token", "username", "password"
 
 
 @dataclass(frozen=True, slots=True)

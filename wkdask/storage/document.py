@@ -118,14 +118,14 @@ Change = Callable[[bytes | None], bytes | None]
 def _changed_on_disk(document: Location, change: Change, folder: Location) -> tuple[bool, bytes | None]:
     """Change a document once, under a lock; return whether nobody else did meanwhile, and what is there then."""
     with exclusively(folder, turns_of(document, folder)):
-        old = document.read_bytes() if document.is_file() else None
+        old = document.read_if_there()
         new = change(old)
         if new is None or new == old:
             return True, old
         _delete_unfinished(folder, document.name)
         with document.writer(folder) as out:
             out.write(new)
-            if (document.read_bytes() if document.is_file() else None) != old:
+            if document.read_if_there() != old:
                 return False, old
             out.publish(sync=True)  # type: ignore[call-arg]
         notify("commit", document.url)

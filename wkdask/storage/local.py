@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import stat as modes
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -17,6 +18,8 @@ from wkdask.storage.location import Location, Stat
 from wkdask.storage.ranges import Range
 
 COPY_BYTES = 16 << 20
+DELETED_AGAIN, DELETED_SECONDS = 20, 0.05
+"""How often, and after which pause, deleting a folder is tried again in which something is written meanwhile."""
 NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 """What file systems without hard links say, such as exFAT."""
 
@@ -89,11 +92,23 @@ class LocalFiles:
 
     def delete(self, path: str) -> None:
         """Remove a file, a link, or a folder with all that lies below."""
-        with suppress(FileNotFoundError):
-            if os.path.isdir(path) and not os.path.islink(path):
-                shutil.rmtree(path)
+        for attempt in range(DELETED_AGAIN, -1, -1):
+            try:
+                if os.path.isdir(path) and not os.path.islink(path):
+                    shutil.rmtree(path)
+                else:
+                    os.unlink(path)
+            except FileNotFoundError:
+                if not os.path.lexists(path):
+                    return
+                if not attempt:
+                    raise
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not attempt:
+                    raise
             else:
-                os.unlink(path)
+                return
+            time.sleep(DELETED_SECONDS)  # another process made or deleted something in it meanwhile
 
     def delete_files(self, path: str, names: Sequence[str], *, folder: bool = False) -> None:
         """Remove files of a folder, and where that is wanted, the folder if it is empty then."""
