@@ -175,9 +175,9 @@ def test_failures_are_told_until_they_are_mended(tmp_path):
 
 
 def test_lines_that_are_torn_or_endless_do_no_harm(tmp_path, monkeypatch):
-    from wkdask.plan import standing
+    from wkdask.plan import following
 
-    monkeypatch.setattr(standing, "PIECE_BYTES", 512)
+    monkeypatch.setattr(following, "PIECE_BYTES", 512)
     journal = Journal(Location(tmp_path / "ds"), "em")
     journal.begin({"fingerprint": "f", "name": "n", "settings": {}, "layout": [], "tasks": [50]}, "")
     watch, folder = Watch(journal.target), journal.folder / "journal"

@@ -137,6 +137,9 @@ def seaweedfs(folder: Path) -> Iterator[Store]:
         store = Store(f"http://127.0.0.1:{s3}")
         wait_for(process, lambda: _is_writable(store), log)
         yield store
+    for port in (master2, volume2, filer, filer2, s3, s32):
+        for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+            socket.unlink(missing_ok=True)
 
 
 def _is_writable(store: Store) -> bool:

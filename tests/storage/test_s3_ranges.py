@@ -10,6 +10,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
+import dask
 import pytest
 
 from tests.services.faulty import Fault, faulty
@@ -187,18 +188,16 @@ def test_proxies_of_the_address_are_kept(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setenv("HTTP_PROXY", proxy)
         monkeypatch.setenv("NO_PROXY", "amazonaws.com")
         place = Location.of("s3://bucket/a", {"key": KEY, "secret": SECRET, "endpoint_url": endpoint})
-        monkeypatch.setattr(retries, "RETRY_SECONDS", 0.0)
         for _ in range(2):
-            with suppress(StorageError):
+            with dask.config.set({"wkdask.storage.retry-seconds": 0}), suppress(StorageError):
                 place.read_range(0, 2)
         assert place.files()[0].fs.plain_requests.off  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("token", ["SECRETSESSION\n", "SECRET\r\nX-Other: 1"])
-def test_what_no_header_can_have_is_not_shown(s3: Store, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "RETRY_SECONDS", 0.0)
+def test_what_no_header_can_have_is_not_shown(s3: Store, token: str) -> None:
     place = Location.of(f"{s3.url}/a", s3.options | {"token": token})
     for _ in range(2):
-        with pytest.raises(StorageError) as caught:
+        with dask.config.set({"wkdask.storage.retry-seconds": 0}), pytest.raises(StorageError) as caught:
             place.read_range(0, 9)
         assert "SECRET" not in str(caught.value)

@@ -19,7 +19,7 @@ from wkdask.plan.receipt import format_bytes
 
 if TYPE_CHECKING:
     from wkdask.plan import Plan, Pool, Receipt, Report
-    from wkdask.plan.drive import Progress
+    from wkdask.plan.counting import Progress
 
 JSON_VERSION = 1
 PLAIN_SECONDS = 30.0

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
 from wkdask.clusters.launcher import Launcher, Started, cancel_all
-from wkdask.clusters.worker_check import UNFIT, Expected, execute_where_fit, require_fit
+from wkdask.clusters.worker_check import UNFIT, Expected, Sent, execute_where_fit, require_fit
 from wkdask.errors import PlanError
-from wkdask.plan import Batch, Plan
+from wkdask.plan import Batch, Plan, Pool
 from wkdask.plan.cancelling import StopMark
+from wkdask.plan.pool import Result, result_of
 
 log = logging.getLogger("wkdask.clusters")
 
@@ -19,7 +24,14 @@ MOST_UNFIT = 3
 """Workers that come and can not do our tasks, one after the other without any batch done between, until we give up."""
 
 
-class DaskPool:
+AHEAD_SECONDS, MOST_AHEAD = 0.25, 64
+"""How much work waits at the workers, and how many batches for each task that runs at once."""
+
+_numbers = itertools.count()
+"""Of the tasks of this process: one that is tried again is another one."""
+
+
+class DaskPool(Pool):
     """Runs batches by a `distributed.Client`.
 
     Parameters
@@ -28,11 +40,14 @@ class DaskPool:
         What gives the client.
     """
 
+    most_batches = 10_000  # each takes the client and the scheduler some 2 ms
+
     def __init__(self, launcher: Launcher) -> None:
         self.launcher = launcher
         self.dashboard = ""
-        self._sent: tuple[Plan, Any, Expected, StopMark] | None = None
+        self._sent: tuple[Plan, StopMark, Any] | None = None
         self._unfit = 0
+        self._rate, self._noted = 0.0, time.monotonic()
         self._failure = ""
 
     @property
@@ -57,6 +72,7 @@ class DaskPool:
 
     def __enter__(self) -> DaskPool:
         self._unfit, self._failure = 0, ""
+        self._rate, self._noted = 0.0, time.monotonic()
         self._started = Started(self.launcher)
         self._started.__enter__()
         self.dashboard = self.launcher.client.dashboard_link
@@ -65,7 +81,7 @@ class DaskPool:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is not None and self._sent is not None:
-            self._sent[3].set()  # it stays with the job, as we do not wait for those whom it tells
+            self._sent[1].set()  # it stays with the job, as we do not wait for those whom it tells
         self._sent = None
         failure = self.failure
         self._started.__exit__(kind, error, trace)
@@ -73,7 +89,11 @@ class DaskPool:
             raise PlanError(failure)
 
     def submit(self, plan: Plan, batch: Batch) -> Any:
-        """Start a batch; the plan travels once, as the result of a task, which any worker can do again.
+        """Start a batch; see `start`."""
+        return self.start(plan, [batch])[0]
+
+    def start(self, plan: Plan, batches: Sequence[Batch]) -> Sequence[Any]:
+        """Start batches; the plan travels once, as the result of a task, which any worker can do again.
 
         Raises
         ------
@@ -86,18 +106,42 @@ class DaskPool:
         if self.failure:
             raise PlanError(self.failure)
         if self._sent is None or self._sent[0] is not plan:
-            expected = Expected.of(plan)
+            expected, mark = Expected.of(plan), StopMark(plan.journal)
             require_fit(client, expected)
-            sent = client.submit(_same, plan, key=f"plan-{plan.fingerprint}", pure=False)
-            self._sent = plan, sent, expected, StopMark(plan.journal)
-        name = f"{plan.stages[batch.stage].name}-{plan.fingerprint[:8]}-{batch.stage}-{batch.numbers[0]}"
-        future = client.submit(execute_where_fit, self._sent[1], batch, *self._sent[2:], key=name, pure=False, retries=0)
-        future.add_done_callback(self._count_done)
-        return future
+            key = f"plan-{plan.fingerprint}-{next(_numbers)}"
+            self._sent = plan, mark, client.submit(_same, Sent(plan, expected, mark), key=key, pure=False)
+        futures: list[Any] = client.map(
+            execute_where_fit,
+            batches,
+            sent=self._sent[2],
+            key=[_name(plan, batch) for batch in batches],
+            pure=False,
+            retries=0,
+        )
+        return futures
 
-    def _count_done(self, future: Any) -> None:
-        if future.status == "finished":
+    @property
+    def room(self) -> int:
+        """Batches that may be under way: where they are short, those of a quarter of a second, so that many travel at once."""
+        return max(2 * self.slots, min(MOST_AHEAD * self.slots, int(AHEAD_SECONDS * self._rate)))
+
+    def results(self, futures: Sequence[Any]) -> Sequence[Result]:
+        """Return what came of batches that have ended; those of all that went well in one request."""
+        good = [future for future in futures if future.status == "finished"]
+        self._note_rate(len(futures))
+        if good:
             self._unfit = 0
+        got: dict[str, Result] = {}
+        with suppress(Exception):  # one was lost since: each is asked for alone
+            got = dict(zip([future.key for future in good], self.launcher.client.gather(good), strict=True))
+        return [got[future.key] if future.key in got else result_of(future) for future in futures]
+
+    def _note_rate(self, ended: int) -> None:
+        """Follow how many batches end in a second, over the last second or so."""
+        now = time.monotonic()
+        passed = max(now - self._noted, 1e-6)
+        self._noted = now
+        self._rate += (ended / passed - self._rate) * (1 - math.exp(-passed))
 
     async def _hear(self, event: tuple[float, Mapping[str, str]]) -> None:
         """Tell of a worker that leaves as it is not fit; give up where only such ones come, or none is left."""
@@ -114,5 +158,10 @@ class DaskPool:
             await cancel_all(client, asynchronous=True)
 
 
-def _same(plan: Plan) -> Plan:
-    return plan
+def _name(plan: Plan, batch: Batch) -> str:
+    """Return what dask calls a task; what is before the hexadecimal digits, its dashboard shows."""
+    return f"{plan.stages[batch.stage].name}-{plan.fingerprint[:8]}-{batch.stage}-{batch.numbers[0]}-{next(_numbers)}"
+
+
+def _same(sent: Sent) -> Sent:
+    return sent

@@ -137,7 +137,7 @@ def _call(what: tuple[Callable[..., Any], tuple[Any, ...]]) -> Any:
     return function(*arguments)
 
 
-class SubmitPool:
+class SubmitPool(Pool):
     """Runs batches by anything with ``submit``; few and large ones, as each may become a job of a cluster.
 
     Parameters
@@ -146,6 +146,7 @@ class SubmitPool:
         Its futures have ``result``, and may have ``add_done_callback`` and ``cancel``. It is not shut down.
     """
 
+    slots = processes = 1
     most_batches = FOREIGN_BATCHES
 
     def __init__(self, executor: Submits) -> None:

@@ -73,7 +73,7 @@ def open_pool(
     raise InputError(f"There is no strategy {strategy!r}. Use one of {', '.join(STRATEGIES)}.")
 
 
-class Sequential:
+class Sequential(Pool):
     """One task after the other, in the calling thread: for debugging."""
 
     slots = processes = 1

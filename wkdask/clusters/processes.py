@@ -17,7 +17,7 @@ import cloudpickle
 
 from wkdask.clusters.interrupts import held_back
 from wkdask.clusters.unguarded import without_main
-from wkdask.plan import Batch, Plan, Receipt
+from wkdask.plan import Batch, Plan, Pool, Receipt
 from wkdask.plan.execute import execute
 from wkdask.plan.stage import stopping
 
@@ -46,8 +46,10 @@ def _run(batch: Batch) -> tuple[Receipt, ...]:
     return execute(_plan[0], batch)
 
 
-class ProcessPool:
+class ProcessPool(Pool):
     """As many processes as jobs, each with one task at a time; started afresh, never forked."""
+
+    slots = processes = 1
 
     def __init__(self, slots: int) -> None:
         self.slots, self.processes = slots, slots + 1

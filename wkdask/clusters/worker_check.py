@@ -122,7 +122,16 @@ _left: set[str] = set()
 """Addresses at which this process was a worker, and has asked to leave."""
 
 
-def execute_where_fit(plan: Plan, batch: Batch, expected: Expected, over: Mark) -> tuple[Receipt, ...]:
+@dataclass(frozen=True)
+class Sent:
+    """What all tasks of a run share: the plan, what their workers must have, and what says that the run is over."""
+
+    plan: Plan
+    expected: Expected
+    over: Mark
+
+
+def execute_where_fit(batch: Batch, sent: Sent) -> tuple[Receipt, ...]:
     """Do a batch; a worker that has come later is looked at before its first one.
 
     Where it is not fit, it tells the client why, leaves the cluster, and the batch is done by another one.
@@ -132,13 +141,14 @@ def execute_where_fit(plan: Plan, batch: Batch, expected: Expected, over: Mark) 
     distributed.Reschedule
         Where this worker is not fit.
     """
+    expected = sent.expected
     key = Expected(expected.versions, None, expected.fingerprint)
     if key not in _fit:
         if wrong := unfit(expected):
             _leave(wrong)
         _fit.add(key)
-    with until(over):
-        return execute(plan, batch)
+    with until(sent.over):
+        return execute(sent.plan, batch)
 
 
 def _leave(wrong: str) -> NoReturn:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from wkdask.errors import DamagedError, InterruptedRunError, PlanRefusedError
 from wkdask.plan import FileRecord, Journal, Plan, Pool, Receipt, Report, Stage
-from wkdask.plan.drive import Progress
+from wkdask.plan.counting import Progress
 from wkdask.storage import Location
 
 

@@ -35,7 +35,7 @@ from wkdask.operations.verify_folders import ArrayFolder, damaged_groups, leftov
 from wkdask.operations.verify_report import CheckedMag, Fault, Verification
 from wkdask.operations.verify_units import COPIES, Checked, CheckUnits
 from wkdask.plan import Journal, Plan, Pool, Receipt, Report, Stage, default_limit, unfinished_jobs
-from wkdask.plan.drive import Progress
+from wkdask.plan.counting import Progress
 from wkdask.storage import WORK_FOLDER, Location
 from wkdask.storage.lease import current_owner
 

@@ -7,23 +7,21 @@ claims; the dataset's own lease is held just for moments: to begin or join, to c
 from __future__ import annotations
 
 import time
-from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from queue import Empty, SimpleQueue
-from typing import Any
 
 from wkdask.errors import LockedError, PlanRefusedError, StorageError
 from wkdask.plan.cancelling import stop_if_cancelled
 from wkdask.plan.claims import Claims, living_workers
-from wkdask.plan.drive import RETRIES, LeasePool, Progress, outcome
+from wkdask.plan.counting import Counting, Progress
 from wkdask.plan.execute import begin, finish, lease_place
 from wkdask.plan.following import Follower
-from wkdask.plan.memory import used_bytes
-from wkdask.plan.plan import Plan, log_unit
+from wkdask.plan.plan import Plan
+from wkdask.plan.pool import LeasePool
 from wkdask.plan.receipt import Receipt, Report
-from wkdask.plan.stage import Batch
-from wkdask.plan.window import Done, Key, Window
+from wkdask.plan.stage import Batch, Milestone
+from wkdask.plan.window import Key
 from wkdask.storage import Lease, refuses_conflicts
 from wkdask.storage.lease import current_owner
 
@@ -126,71 +124,57 @@ def _join(plan: Plan, claims: Claims, begins: bool, verify: bool) -> bool:
         return True
 
 
-class _Shared:
-    """One process's part of a run."""
+class _Shared(Counting):
+    """One process's part of a run that others share."""
 
     def __init__(self, plan: Plan, pool: LeasePool, claims: Claims, report: Report, tell: Progress) -> None:
-        self._plan, self._pool, self._claims, self._report, self._tell = plan, pool, claims, report, tell
-        self._done = Done((stage.count for stage in plan.stages), {})
-        self._window = Window(plan, self._done)
+        super().__init__(plan, pool, report, tell, {})
+        self._claims = claims
         self._follower = Follower(plan.journal)
-        self._finished: SimpleQueue[tuple[Batch, Any]] = SimpleQueue()
         self._mine: set[Key] = set()
         self._theirs: set[Key] = set()
         self._again: deque[Batch] = deque()
-        self._tries: dict[Key, int] = defaultdict(int)
-        self._low: float | None = None
-        self._high: float | None = None
-        self._committed = self._running = 0
-        self._hopeless = False
         self._pause, self._looked = PAUSES[0], 0.0
 
     @property
     def complete(self) -> bool:
         """Whether every task is done."""
-        return not any(self._done.left)
+        return not any(self.done.left)
 
     def loop(self) -> None:
         """Take batches until none is left that anybody does."""
-        self._tell(self._plan, self._report, None)
+        self.tell(None)
         self._look()
         while True:
             self._start_some()
-            self._tell_lost()
-            self._commit()
-            if not self._running and (not self._theirs or self._hopeless):
+            self.tell_lost()
+            self.commit()
+            if not self.running and (not self._theirs or self.hopeless):
                 break
-            if not self._running and not _is_under_way(self._plan):
-                self._report.kept = self._plan.tasks - self._report.done
+            if not self.running and not _is_under_way(self.plan):
+                self.report.kept = self.plan.tasks - self.report.done
                 return
             self._wait()
-        if self._hopeless:
-            report = self._report
-            report.skipped = self._plan.tasks - report.done - report.kept - report.failed
+        self.skip_rest()
 
     def _start_some(self) -> None:
-        while not self._hopeless and self._running < self._pool.slots:
+        while not self.hopeless and self.running < self.pool.slots:
             batch = self._claimed() or (self._again.popleft() if self._again else None)
             if batch is None:
                 return
-            self._start(batch)
-
-    def _start(self, batch: Batch) -> None:
-        self._running += 1
-        future = self._pool.submit(self._plan, batch)
-        future.add_done_callback(lambda done: self._finished.put((batch, done)))
+            self.start([batch])
 
     def _claimed(self) -> Batch | None:
         """Return what is left of a batch that is ours now; those that others have are looked at again later."""
-        while (batch := self._window.take()) is not None:
-            key = self._window.key(batch)
+        while (batch := self.window.take()) is not None:
+            key = self.window.key(batch)
             if not self._try_claim(key):
                 self._theirs.add(key)
                 continue
             self._follow()  # its last owner may have done it, or found that it can not be done
-            if self._window.is_open(key) and _is_under_way(self._plan):
+            if self.window.is_open(key) and _is_under_way(self.plan):
                 self._mine.add(key)
-                return self._window.batch(key)
+                return self.window.batch(key)
             self._claims.release(key)
         return None
 
@@ -198,21 +182,16 @@ class _Shared:
         try:
             return self._claims.is_free(key) and self._claims.take(key)
         except StorageError:
-            if _is_under_way(self._plan):
+            if _is_under_way(self.plan):
                 raise
             return False  # the folder went away meanwhile, as others have finished
 
     def _wait(self) -> None:
-        """Take what a thread of ours finished, and look now and then at what the others did."""
-        stop_if_cancelled(self._plan.journal)
-        try:
-            batch, future = self._finished.get(timeout=self._pause)
-            self._take(batch, future)
-        except Empty:
-            self._pause = min(1.5 * self._pause, PAUSES[1])
+        """Take what threads of ours finished, and look now and then at what the others did."""
+        stop_if_cancelled(self.plan.journal)
+        self._pause = PAUSES[0] if self.take(self._pause) else min(1.5 * self._pause, PAUSES[1])
         if time.monotonic() >= self._looked + self._pause:
             self._look()
-        self._report.peak_bytes = max(self._report.peak_bytes, used_bytes())
 
     def _look(self) -> None:
         """See what others have claimed, done, or given back."""
@@ -220,80 +199,49 @@ class _Shared:
         self._follow()
         self._looked = time.monotonic()
         for key in list(self._theirs):
-            if not self._window.is_open(key):
+            if not self.window.is_open(key):
                 self._theirs.discard(key)
             elif self._claims.is_free(key):
                 self._theirs.discard(key)
-                self._window.put_back(self._window.batch(key))
+                self.window.put_back(self.window.batch(key))
 
     def _follow(self) -> None:
         """Read what is new in the journal, and what others tried in vain."""
         touched: set[Key] = set()
         for receipt in self._follower.new():
-            if not self._window.has(receipt):
+            if not self.window.has(receipt):
                 continue
-            self._see(receipt)
-            key = receipt.stage, receipt.number // self._window.size
-            if key not in self._mine and self._done.add(receipt.stage, receipt.number):
+            self.see(receipt)
+            key = receipt.stage, receipt.number // self.window.size
+            if key not in self._mine and self.done.add(receipt.stage, receipt.number):
                 touched.add(key)
-                self._report.kept += 1
-                self._report.bytes_kept += receipt.bytes_in
-                self._tell(self._plan, self._report, receipt)
+                self.report.kept += 1
+                self.report.bytes_kept += receipt.bytes_in
+                self.tell(receipt)
         for key in touched:
             self._pause = PAUSES[0]
-            if not self._window.batch(key).numbers:
-                self._window.finished(key)
+            if not self.window.batch(key).numbers:
+                self.window.finished(key)
         for key, receipts in self._claims.failures():
-            if key not in self._mine and self._window.is_batch(key) and self._window.is_open(key):
-                self._count(receipts)
-                self._window.finished(key, failed=True)
+            if key not in self._mine and self.window.is_batch(key) and self.window.is_open(key):
+                self.count(receipts)
+                self.window.finished(key, failed=True)
 
-    def _take(self, batch: Batch, future: Any) -> None:
-        self._running -= 1
-        key, receipts = self._window.key(batch), outcome(batch, future)
-        failed = [r for r in receipts if r.state == "failed"]
-        self._tries[key] += 1
-        self._pause = PAUSES[0]
-        if failed and all(r.again for r in failed) and self._tries[key] <= RETRIES:
-            self._count(r for r in receipts if r.state == "done")
-            self._again.append(Batch(batch.stage, tuple(r.number for r in failed)))
-            return
-        self._count(receipts)
-        self._hopeless = self._hopeless or any(r.hopeless for r in failed)
-        self._window.finished(key, bool(failed))
-        if failed and not self._hopeless:
+    def again(self, batch: Batch) -> None:
+        """Take back tasks that failed; the batch stays ours."""
+        self._again.append(batch)
+
+    def ended(self, key: Key, receipts: Sequence[Receipt]) -> None:
+        """Give a batch back; where it failed, tell the others why."""
+        if any(r.state == "failed" for r in receipts) and not self.hopeless:
             self._claims.tell_failed(key, receipts)
         self._mine.discard(key)
         self._claims.release(key)
 
-    def _tell_lost(self) -> None:
-        while self._window.lost:
-            skipped = self._window.lost.popleft()
-            self._count(Receipt(skipped.stage, n, "skipped") for n in skipped.numbers)
-
-    def _count(self, receipts: Iterable[Receipt]) -> None:
-        for receipt in receipts:
-            self._report.add(receipt)
-            log_unit(self._plan, receipt)
-            if receipt.state == "done":
-                self._done.add(receipt.stage, receipt.number)
-                self._see(receipt)
-            self._tell(self._plan, self._report, receipt)
-
-    def _see(self, receipt: Receipt) -> None:
-        if receipt.low is not None and receipt.high is not None:
-            self._low = receipt.low if self._low is None else min(self._low, receipt.low)
-            self._high = receipt.high if self._high is None else max(self._high, receipt.high)
-
-    def _commit(self) -> None:
-        """Commit, in order, the milestones whose stages are complete, unless another worker has."""
-        while self._committed < len(self._plan.milestones):
-            milestone = self._plan.milestones[self._committed]
-            if self._done.left[milestone.stage]:
-                return
-            with turn(self._plan):
-                told = self._plan.journal.folder / "committed" / str(self._committed)
-                if _is_under_way(self._plan) and not told.is_file():
-                    milestone.commit(self._low, self._high)
-                    told.write_bytes(b"")
-            self._committed += 1
+    def commit_one(self, number: int, milestone: Milestone) -> None:
+        """Make it visible, unless another worker has."""
+        with turn(self.plan):
+            told = self.plan.journal.folder / "committed" / str(number)
+            if _is_under_way(self.plan) and not told.is_file():
+                milestone.commit(self.low, self.high)
+                told.write_bytes(b"")

@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wkdask.plan.claims import living_workers
+from wkdask.plan.following import NewLines
 from wkdask.plan.journal import Journal, unfinished_jobs
 from wkdask.plan.receipt import Receipt
 from wkdask.storage import WORK_FOLDER, Location, Owner
 from wkdask.storage.lease import current_owner
-
-PIECE_BYTES = 4 << 20
-"""What is read of a journal at once; longer lines are not ours."""
 
 RATE_SECONDS = 60.0
 """How far back the rate looks."""
@@ -102,40 +100,12 @@ class Standing:
         return max(0.0, self.bytes_in - self.bytes_done) / self.rate if known else None
 
 
-class _Lines:
-    """Reads what is new in a folder of line files, again and again."""
-
-    def __init__(self, folder: Location) -> None:
-        self._folder = folder
-        self._read: dict[str, int] = {}
-
-    def new(self) -> Iterator[bytes]:
-        """Yield whole lines that were not yielded before."""
-        for name in self._folder.names():
-            if name.endswith(".jsonl"):
-                yield from self._lines_of(name)
-
-    def _lines_of(self, name: str) -> Iterator[bytes]:
-        place, start = self._folder / name, self._read.get(name, 0)
-        if start and not place.is_local:  # objects do not grow
-            return
-        while data := place.read_bytes(start, start + PIECE_BYTES):
-            whole = data.rfind(b"\n") + 1
-            if not whole and len(data) < PIECE_BYTES:  # a line that is being written
-                break
-            yield from data[:whole].splitlines()
-            start += whole or len(data)
-            self._read[name] = start
-            if len(data) < PIECE_BYTES:
-                break
-
-
 @dataclass
 class _Counted:
     """What the journal of one run of a job told so far."""
 
-    journal: _Lines
-    failures: _Lines
+    journal: NewLines
+    failures: NewLines
     done: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     failed: dict[tuple[int, int], str] = field(default_factory=dict)
     recent: deque[tuple[float, int]] = field(default_factory=deque)
@@ -172,8 +142,8 @@ class _Counted:
         return sum(size for at, size in within[1:]) / (within[-1][0] - within[0][0])
 
 
-def _receipts(lines: _Lines, reader: Callable[[bytes], Receipt | None], counts: list[int]) -> Iterator[Receipt]:
-    for line in lines.new():
+def _receipts(lines: NewLines, reader: Callable[[bytes], Receipt | None], counts: list[int]) -> Iterator[Receipt]:
+    for line in lines:
         receipt = reader(line)
         if receipt and 0 <= receipt.stage < len(counts) and 0 <= receipt.number < counts[receipt.stage]:
             yield receipt
@@ -213,7 +183,7 @@ class Watch:
         run = key, str(document.get("fingerprint")), begun
         if run not in self._counted:
             self._counted = {known: counted for known, counted in self._counted.items() if known[0] != key}
-            self._counted[run] = _Counted(_Lines(journal.folder / "journal"), _Lines(journal.folder / "failures"))
+            self._counted[run] = _Counted(NewLines(journal.folder / "journal"), NewLines(journal.folder / "failures"))
         counted = self._counted[run]
         counted.read(counts)
         rows = _rows(document, "stages", len(counts))
