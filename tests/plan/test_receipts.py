@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import pickle
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from wkdask.geometry.grid import Box
 from wkdask.operations.level import Level
 from wkdask.operations.pyramid import Room, build_stages
 from wkdask.operations.tiles import JoinUnits, WriteTiles
-from wkdask.plan import FileRecord, Journal
+from wkdask.plan import FileRecord, Journal, Receipt
 from wkdask.storage import Location
 
 
@@ -82,3 +83,10 @@ def test_a_join_is_not_done_because_a_file_is_missing(stages):
     names = ["color/2/c/0/0/0/0", "color/10/c/0/0/0/0", "other", "", ".wkdask/jobs/color/parts/1/0.0.0.0/0.part"]
     assert not any(join.is_intact(FileRecord(name, 0, 0, 0)) for name in names)
     assert not any(stages[0].operation.is_intact(FileRecord(name, 0, 0, 0)) for name in names[:-1])
+
+
+def test_a_receipt_travels_whole():
+    files = (FileRecord("a/b", 2, 3, 4, 5), FileRecord("a/c", 0, 0, 0))
+    receipt = Receipt(1, 2, "failed", files, 3.5, 4, 5, 6.5, 7.5, "why", True, True, "who", 8, 9, 10, 11.5)
+    assert astuple(pickle.loads(pickle.dumps(receipt))) == astuple(receipt)
+    assert len({str(value) for value in astuple(receipt)}) == len(astuple(receipt)) - 1  # but for the two that are True
