@@ -145,20 +145,19 @@ class Tiling:
         >>> list(Tiling(Box((0, 0), (6, 6)), (2, 2)).boxes(range(2, 6)))
         [Box(start=(0, 4), stop=(2, 6)), Box(start=(2, 0), stop=(4, 6))]
         """
-        at, shape, strides = numbers.start, self.cells.shape, self._strides
+        at, shape, strides, over, origin = numbers.start, self.cells.shape, self._strides, self.over, self.cells.start
         while at < numbers.stop:
             left = numbers.stop - at
             axis = 0
             while strides[axis] > left or at % strides[axis]:  # as much as fits
                 axis += 1
             low = [at // stride % n for stride, n in zip(strides, shape, strict=True)]
-            count = min(left // strides[axis], shape[axis] - low[axis])
-            high = [*[i + 1 for i in low[:axis]], low[axis] + count, *shape[axis + 1 :]]
-            origin = self.cells.start
-            start = map(mul, map(add, low, origin), self.shape)
-            stop = map(mul, map(add, high, origin), self.shape)
-            yield Box(tuple(map(max, start, self.over.start)), tuple(map(min, stop, self.over.stop)))
-            at += count * strides[axis]
+            high = [i + 1 for i in low]
+            high[axis] = min(low[axis] + left // strides[axis], shape[axis])
+            high[axis + 1 :] = shape[axis + 1 :]
+            at += (high[axis] - low[axis]) * strides[axis]
+            start = map(max, map(mul, map(add, low, origin), self.shape), over.start)
+            yield Box(tuple(start), tuple(map(min, map(mul, map(add, high, origin), self.shape), over.stop)))
 
     def runs(self, box: Box) -> Iterator[range]:
         """Yield the numbers of the tiles that a box meets, in ascending order, as runs of adjacent ones.
@@ -168,20 +167,17 @@ class Tiling:
         >>> list(Tiling(Box((0, 0), (6, 6)), (2, 2)).runs(Box((1, 2), (3, 6))))
         [range(1, 3), range(4, 6)]
         """
-        length, firsts = 0, []
-        ends = zip(
-            box.start, box.stop, self.over.start, self.over.stop, self.shape, self.cells.start, self._strides, strict=True
-        )
-        for low, high, first, last, edge, origin, stride in ends:
-            a, b = max(low, first), min(high, last)
-            if a >= b:
+        over, length = self.over, 0
+        firsts: list[range] = []
+        ends = zip(map(max, box.start, over.start), map(min, box.stop, over.stop), strict=True)
+        for (low, high), edge, origin, stride in zip(ends, self.shape, self.cells.start, self._strides, strict=True):
+            if low >= high:
                 return
-            a, b = a // edge - origin, -(-b // edge) - origin
-            length = b - a
-            firsts.append(range(a * stride, b * stride, stride))
+            first, last = low // edge - origin, -(-high // edge) - origin
+            length = last - first
+            firsts.append(range(first * stride, last * stride, stride))
         firsts[-1:] = [firsts[-1][:1]]
-        for steps in itertools.product(*firsts):
-            number = sum(steps)
+        for number in map(sum, itertools.product(*firsts)):
             yield range(number, number + length)
 
     def covering(self, box: Box) -> Iterator[int]:

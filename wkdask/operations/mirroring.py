@@ -32,10 +32,10 @@ def mirrored(start: int, stop: int, low: int, high: int) -> np.ndarray[tuple[int
 
 def mirrored_range(box: Box, domain: Box) -> Box:
     """Return the part of a domain that stands for a box when the domain's edges are mirrors: of an empty one, nothing."""
+    if all(map(le, domain.start, box.start)) and all(map(le, box.stop, domain.stop)):
+        return box  # as most are; an empty domain has none but empty ones
     if not domain.size:
         return Box(domain.start, domain.start)
-    if all(map(le, domain.start, box.start)) and all(map(le, box.stop, domain.stop)):
-        return box
     ends = []
     for a, b, low, high in zip(box.start, box.stop, domain.start, domain.stop, strict=True):
         if low <= a and b <= high:

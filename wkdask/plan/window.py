@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from wkdask.plan.plan import Plan
 from wkdask.plan.receipt import Receipt
@@ -57,31 +57,36 @@ class Done:
         return numbers if len(left) == len(numbers) else left
 
 
-def batch_needs(plan: Plan, batch: Batch, size: int) -> Iterator[Key]:
-    """Yield the batches, of ``size`` tasks, that a batch reads from, some perhaps several times.
+def batch_needs(plan: Plan, batch: Batch, size: int) -> list[Key]:
+    """Return the batches, of ``size`` tasks, that a batch reads from, some perhaps several times.
 
     Operations that know it say for adjacent tasks together what they need, as runs of tasks; others are asked for each.
     """
     operation = plan.stages[batch.stage].operation
     together = getattr(operation, "dependencies_of", None)
+    found: list[Key] = []
+    before = None
     if together is not None and isinstance(batch.numbers, range):
         for stage, run in together(batch.numbers):
-            for index in range(run.start // size, (run.stop - 1) // size + 1):
-                yield stage, index
-        return
-    before = None
+            key = stage, (run.stop - 1) // size
+            if key != before:
+                found += [(stage, index) for index in range(run.start // size, key[1])]
+                found.append(key)
+                before = key
+        return found
     for number in batch.numbers:
         for stage, need in operation.dependencies(number):
             if (key := (stage, need // size)) != before:
+                found.append(key)
                 before = key
-                yield key
+    return found
 
 
 class Window:
     """The batches of a plan that can run, those that wait for others, and what can never run.
 
-    What a finished batch frees comes first, so that parts are used up soon. A batch that waits knows the first batch it waits
-    for, and where to go on looking when that is done; batches far behind the frontier are not known at all.
+    What a finished batch frees comes first, so that parts are used up soon. A batch waits for the last of those that it needs,
+    then for the last that is not done yet: mostly there is none. Batches far behind the frontier are not known at all.
 
     Parameters
     ----------
@@ -105,7 +110,7 @@ class Window:
         self._later: deque[Batch] = deque()
         self._queues = (self._freed, *self._ready, self._later)
         self._unseen = tuple(range(len(counts)))
-        self._wakes: dict[Key, list[tuple[Batch, Iterator[Key]]]] = defaultdict(list)
+        self._wakes: dict[Key, list[tuple[Batch, list[Key]]]] = defaultdict(list)
         for stage, count in enumerate(counts):
             if done.left[stage] < count:
                 self._skip_done(stage, count)
@@ -162,7 +167,7 @@ class Window:
         self._states[stage][index] = LOST if failed else DONE
         for batch, needs in self._wakes.pop(key, ()):
             self._waiting[batch.stage] -= 1
-            self._settle(batch, needs, key)
+            self._settle(batch, needs)
 
     def _look(self, stage: int) -> None:
         """Look at further batches of a stage until enough are known."""
@@ -174,18 +179,17 @@ class Window:
                 continue
             batch = self.batch((stage, index))
             needs = batch_needs(self._plan, batch, self.size)
-            first = next(needs, None)
-            if first is None:
-                self._ready[stage].append(batch)
+            if needs:
+                self._settle(batch, needs)
             else:
-                self._settle(batch, needs, first)
+                self._ready[stage].append(batch)
         if self._looked[stage] == len(states):
             self._unseen = tuple(other for other in self._unseen if other != stage)
 
-    def _settle(self, batch: Batch, needs: Iterator[Key], first: Key) -> None:
-        """Let a batch wait for the first that is not done; where none is left, free it; where one was lost, lose it."""
-        need: Key | None = first
-        while need is not None:
+    def _settle(self, batch: Batch, needs: list[Key]) -> None:
+        """Let a batch wait for the last that is not done; where none is left, free it; where one was lost, lose it."""
+        while needs:
+            need = needs[-1]
             state = self._states[need[0]][need[1]]
             if state == LOST:
                 self.lost.append(batch)
@@ -195,5 +199,5 @@ class Window:
                 self._wakes[need].append((batch, needs))
                 self._waiting[batch.stage] += 1
                 return
-            need = next(needs, None)
+            needs.pop()
         self._freed.appendleft(batch)
