@@ -23,7 +23,7 @@ from pathlib import Path
 
 from measuring import print_rows
 
-from wkdask.plan.plan import MAX_BATCHES
+from wkdask.clusters.dask_pool import MOST_BATCHES
 
 CYCLES = 12
 """Batches of each worker that are simulated; the others repeat them."""
@@ -40,7 +40,7 @@ class Site:
     compute
         Processor seconds for a GB of voxels, all levels, decoding and encoding: ``roofline.py convert-em``, "left".
     batch
-        Seconds of the process that hands out, for a batch: ``throughput.py --strategies local``, a batch of few tasks.
+        Processor seconds of client and scheduler for a batch: ``throughput.py --strategies local --processes 4 --tasks 20000``.
     task
         Seconds of it for each further task of a batch: the same, with more tasks.
     operation
@@ -51,7 +51,7 @@ class Site:
 
     compute: float = 16.0
     batch: float = 1.2e-3
-    task: float = 8e-6
+    task: float = 16e-6
     operation: float = 50e-6
     bandwidth: float = 5.0
 
@@ -68,7 +68,7 @@ class Load:
     @property
     def batches(self) -> int:
         """How many the plan has."""
-        return min(self.tasks, MAX_BATCHES)
+        return min(self.tasks, MOST_BATCHES)
 
 
 def load_of(voxels: float, shard: int, ratio: float) -> Load:
@@ -146,14 +146,16 @@ def check(site: Site) -> None:
     from throughput import handed_out
 
     rows: list[tuple[str, str, str]] = []
-    counts = (20_000, 200_000)
-    cpu = [min(handed_out("local", 1, count)[1] for _ in range(2)) for count in counts]
+    counts = (20_000, 200_000)  # on four processes, as batches travel in groups where many are under way
+    cpu = [min(handed_out("local", 4, count).spent[1] for _ in range(2)) for count in counts]
     task = (cpu[1] - cpu[0]) / (counts[1] - counts[0])
-    site = replace(site, batch=cpu[0] / MAX_BATCHES - task, task=task, operation=0, bandwidth=1e9, compute=0)
+    site = replace(site, batch=cpu[0] / MOST_BATCHES - 2 * task, task=task, operation=0, bandwidth=1e9)
+    idle = Load(100_000, 1, 0, 0)
     for processes in (1, 2, 4):
-        real = handed_out("local", processes, 100_000)[0]
-        simulated = simulate(Load(100_000, 0, 0, 0), site, processes)[0]
-        rows.append((f"100000 tasks, {processes} processes", f"{real:.1f}", f"{simulated:.1f}"))
+        real, here, workers = handed_out("local", processes, idle.tasks).spent
+        simulated = simulate(idle, replace(site, compute=workers / idle.tasks), processes)[0]
+        simulated = max(simulated, (here + workers) / (os.cpu_count() or 1))  # they all share this machine
+        rows.append((f"{idle.tasks} tasks, {processes} processes", f"{real:.1f}", f"{simulated:.1f}"))
     images = prepared("em", (1024, 1024, 64), default_work())
     times = {}
     for strategy in ("sequential", "threads"):

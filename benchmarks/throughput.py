@@ -24,6 +24,7 @@ from measuring import forget_peak, machine, peak_megabytes, print_rows
 from scale import Idle, NoSetup
 
 from wkdask.clusters import open_pool
+from wkdask.clusters.dask_pool import MOST_BATCHES
 from wkdask.plan import Journal, LeasePool, Plan, Pool, Stage
 from wkdask.plan.plan import MAX_BATCHES
 from wkdask.storage import Location
@@ -35,9 +36,15 @@ STRATEGIES = ("threads", "processes", "local", "leases")
 class Clock:
     """Progress of a run that notes when the first and the last task was done, and the processor seconds between."""
 
-    begun: tuple[float, float] = (0.0, 0.0)
-    ended: tuple[float, float] = (0.0, 0.0)
+    pool: Any = None
+    begun: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    ended: tuple[float, float, float] = (0.0, 0.0, 0.0)
     tasks: int = field(default=-1)
+
+    def _now(self) -> tuple[float, float, float]:
+        client = self.pool.launcher.client if hasattr(self.pool, "launcher") else None
+        workers = sum(client.run(time.process_time).values()) if client else 0.0
+        return time.perf_counter(), time.process_time(), workers
 
     def __call__(self, plan: Plan, report: object, receipt: object) -> None:  # noqa: ARG002
         """Note the time."""
@@ -45,14 +52,15 @@ class Clock:
             return
         self.tasks += 1
         if not self.tasks:
-            self.begun = time.perf_counter(), time.process_time()
+            self.begun = self._now()
         if self.tasks + 1 == plan.tasks:
-            self.ended = time.perf_counter(), time.process_time()
+            self.ended = self._now()
 
     @property
-    def spent(self) -> tuple[float, float]:
-        """Seconds, and processor seconds of this process."""
-        return self.ended[0] - self.begun[0], self.ended[1] - self.begun[1]
+    def spent(self) -> tuple[float, float, float]:
+        """Seconds, and processor seconds of this process and of a cluster's workers."""
+        wall, here, workers = (after - before for before, after in zip(self.begun, self.ended, strict=True))
+        return wall, here, workers
 
 
 def idle_plan(target: Path, tasks: int) -> Plan:
@@ -70,13 +78,13 @@ def pool_of(strategy: str, processes: int) -> Pool:
     return open_pool(strategy, processes)
 
 
-def handed_out(strategy: str, processes: int, tasks: int) -> tuple[float, float, float]:
-    """Run a plan on a pool; return seconds, processor seconds of this process, and the megabytes that it took."""
-    clock = Clock()
+def handed_out(strategy: str, processes: int, tasks: int) -> Clock:
+    """Run a plan on a pool; return what it took."""
+    clock = Clock(pool_of(strategy, processes))
     forget_peak()
     with tempfile.TemporaryDirectory() as folder:
-        idle_plan(Path(folder) / "ds", tasks).run(pool=pool_of(strategy, processes), progress=clock)
-    return *clock.spent, peak_megabytes()
+        idle_plan(Path(folder) / "ds", tasks).run(pool=clock.pool, progress=clock)
+    return clock
 
 
 def work(target: Path, tasks: int) -> None:
@@ -106,8 +114,11 @@ def shared(processes: int, tasks: int) -> tuple[float, float, float]:
 
 def measure(strategy: str, processes: int, tasks: int) -> dict[str, Any]:
     """Return the figures of one run."""
-    seconds, cpu, megabytes = shared(processes, tasks) if strategy == "leases" else handed_out(strategy, processes, tasks)
-    batches = -(-tasks // max(1, -(-tasks // MAX_BATCHES)))
+    if strategy == "leases":
+        seconds, cpu, megabytes = shared(processes, tasks)
+    else:
+        (seconds, cpu, _), megabytes = handed_out(strategy, processes, tasks).spent, peak_megabytes()
+    batches = -(-tasks // max(1, -(-tasks // (MOST_BATCHES if strategy == "local" else MAX_BATCHES))))
     return {
         "strategy": strategy,
         "processes": processes,

@@ -27,6 +27,9 @@ MOST_UNFIT = 3
 AHEAD_SECONDS, MOST_AHEAD = 0.25, 64
 """How much work waits at the workers, and how many batches for each task that runs at once."""
 
+MOST_BATCHES = 10_000
+"""Half as many as elsewhere: each takes the client and the scheduler some 2 ms of a processor."""
+
 _numbers = itertools.count()
 """Of the tasks of this process: one that is tried again is another one."""
 
@@ -40,7 +43,7 @@ class DaskPool(Pool):
         What gives the client.
     """
 
-    most_batches = 10_000  # each takes the client and the scheduler some 2 ms
+    most_batches = MOST_BATCHES
 
     def __init__(self, launcher: Launcher) -> None:
         self.launcher = launcher
