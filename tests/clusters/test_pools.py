@@ -32,7 +32,8 @@ def test_the_memory_of_a_pool_is_the_limit(stack, tmp_path, monkeypatch):
 def test_a_limit_that_was_given_counts_what_the_run_takes(stack, tmp_path, monkeypatch):
     """What a notebook holds is not the run's, and no worker loads it; of the machine's memory it is taken."""
     plan = plan_of(stack[0], tmp_path / "ds")
-    monkeypatch.setattr("wkdask.plan.plan.used_bytes", lambda: 50 * 10**15)
+    for module in ("plan", "memory"):
+        monkeypatch.setattr(f"wkdask.plan.{module}.used_bytes", lambda: 50 * 10**15)
     least = 3 * memory.PROCESS_BYTES + 2 * plan.bytes_needed
     plan.check_memory(least, tasks=2, processes=3)
     with pytest.raises(PlanRefusedError, match=r"Use --jobs 1,"):

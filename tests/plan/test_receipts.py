@@ -12,6 +12,7 @@ from wkdask.formats import ArraySpec, find_format
 from wkdask.geometry.grid import Box
 from wkdask.operations.level import Level
 from wkdask.operations.pyramid import Room, build_stages
+from wkdask.operations.read_only import Seen
 from wkdask.operations.tiles import JoinUnits, WriteTiles
 from wkdask.plan import FileRecord, Journal, Receipt
 from wkdask.storage import Location
@@ -89,4 +90,6 @@ def test_a_receipt_travels_whole():
     files = (FileRecord("a/b", 2, 3, 4, 5), FileRecord("a/c", 0, 0, 0))
     receipt = Receipt(1, 2, "failed", files, 3.5, 4, 5, 6.5, 7.5, "why", True, True, "who", 8, 9, 10, 11.5)
     assert astuple(pickle.loads(pickle.dumps(receipt))) == astuple(receipt)
+    seen = Seen(*astuple(receipt)[:3], files, *astuple(receipt)[4:], damage="torn")
+    assert pickle.loads(pickle.dumps(seen)) == seen
     assert len({str(value) for value in astuple(receipt)}) == len(astuple(receipt)) - 1  # but for the two that are True

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from wkdask.plan.memory import PROCESS_BYTES, used_bytes
+from wkdask.plan.memory import PROCESS_BYTES, loaded_bytes
 from wkdask.plan.stage import Stage
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def estimate(plan: Plan, probe: Probe | None = None, workers: int | None = None,
     measured = sum(found.seconds for found in probe.stages.values())
     scale = measured / rough if rough and measured else 1.0
     threads = math.ceil(workers / max(1, processes - 1))
-    before = used_bytes() if processes == 1 else PROCESS_BYTES
+    before = loaded_bytes() if processes == 1 else PROCESS_BYTES
     stages = []
     for index, (stage, cost) in enumerate(zip(plan.stages, costs, strict=True)):
         found = probe.stages.get(index)

@@ -67,6 +67,11 @@ def used_bytes() -> int:
         return int(psutil.Process().memory_info().rss)
 
 
+def loaded_bytes() -> int:
+    """Return the memory of this process as it will be with all libraries loaded that a task may need."""
+    return max(used_bytes(), PROCESS_BYTES)
+
+
 def release_unused(seconds: float) -> None:
     """Give memory that was freed back to the system, where the C library would keep it, as glibc does for each thread.
 

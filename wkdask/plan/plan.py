@@ -14,7 +14,7 @@ from typing import Any
 from wkdask.errors import PlanRefusedError
 from wkdask.plan.estimate import Probe
 from wkdask.plan.journal import Journal
-from wkdask.plan.memory import PROCESS_BYTES, default_limit, used_bytes
+from wkdask.plan.memory import PROCESS_BYTES, default_limit, loaded_bytes, used_bytes
 from wkdask.plan.receipt import Receipt, Report, format_bytes
 from wkdask.plan.stage import Batch, Milestone, Setup, Stage
 from wkdask.storage import Location
@@ -110,8 +110,8 @@ class Plan:
         return self.workers * writing + sum(stage.operation.parts_bytes for stage in self.stages)
 
     def predicted_bytes(self, tasks: int | None = None, processes: int = 1) -> int:
-        """Return the memory of so many tasks at once, with what this process has taken already and others begin with."""
-        return used_bytes() + (processes - 1) * PROCESS_BYTES + (tasks or self.workers) * self.bytes_needed
+        """Return the memory of so many tasks at once, with what this process and others take besides, all libraries loaded."""
+        return loaded_bytes() + (processes - 1) * PROCESS_BYTES + (tasks or self.workers) * self.bytes_needed
 
     def check_memory(self, limit: int | None = None, tasks: int | None = None, processes: int = 1) -> None:
         """Raise `PlanRefusedError` where the tasks do not fit into the memory that they may take.
