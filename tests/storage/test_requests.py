@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,7 @@ from tests.services.stores import Store
 from wkdask import Dataset
 from wkdask.clusters.executors import pool_maker
 from wkdask.plan import Journal, Receipt, ThreadPool
-from wkdask.storage import Location, update_document
+from wkdask.storage import Location, changes_at_once, observe, taken_requests, update_document, update_soon
 
 
 @pytest.fixture
@@ -138,3 +140,36 @@ def test_more_threads_wait_for_a_store_where_memory_suffices() -> None:
 def slots(pool: ThreadPool, plan: object, limit: int | None = None) -> int:
     pool.suit(plan, limit)  # type: ignore[arg-type]
     return pool.slots
+
+
+def test_a_folder_is_deleted_by_three_requests(s3: Store) -> None:
+    folder = Location.of(f"{s3.url}/job", s3.options)
+    for name in ("plan.json", "journal/a.jsonl", "journal/deep/er/b.jsonl"):
+        (folder / name).write_bytes(b"1")
+    taken_requests()
+    folder.delete()
+    assert taken_requests() == 3  # listed, deleted, listed again
+    assert folder.parent.names() == []
+    folder.delete()
+
+
+def test_what_is_changed_at_once_is_written_once(s3: Store) -> None:
+    place = Location.of(f"{s3.url}/a.json", s3.options)
+    place.write_bytes(b"0")
+    seen: list[str] = []
+    with observe(lambda event, url: seen.append(url) if event == "commit" else None):
+        with suppress(KeyError), changes_at_once():
+            for word in (b"1", b"2"):
+                update_soon(place, lambda old, word=word: (old or b"") + word)
+            assert place.read_bytes() == b"0"
+            raise KeyError  # what came before counts
+        assert place.read_bytes() == b"012" and seen == [place.url]
+        update_soon(place, lambda old: (old or b"") + b"3")
+    assert place.read_bytes() == b"0123" and len(seen) == 2
+
+
+def test_on_disks_nothing_waits(tmp_path: Path) -> None:
+    place = Location(tmp_path / "a.json")
+    with changes_at_once():
+        update_soon(place, lambda old: b"1")
+        assert place.read_bytes() == b"1"

@@ -33,7 +33,7 @@ from wkdask.operations.level import Level
 from wkdask.operations.pyramid import chosen_tiles
 from wkdask.operations.target import CommitLevel, LayerTarget, dumped
 from wkdask.plan import Journal, Plan, Stage
-from wkdask.storage import Location
+from wkdask.storage import Location, together
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +160,10 @@ def plan_copy_dataset(
         for name in names
     }
     left = [plan for plan in found.values() if plan.stages]
-    begun = len(left) < len(found) or any(plan.journal.document() is not None for plan in left)
-    if not exists_ok and (target / FILE_NAME).is_file() and not begun:
+    if exists_ok:
+        return left
+    is_there, *jobs = together(target, [(target / FILE_NAME).is_file, *(plan.journal.document for plan in left)])
+    if is_there and len(left) == len(found) and all(job is None for job in jobs):
         raise DatasetExistsError(
             f"{target} is a dataset already. Give a new folder, or pass exists_ok=True (--exists-ok) to copy what it lacks."
         )

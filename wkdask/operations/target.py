@@ -34,7 +34,7 @@ from wkdask.operations.existing import UnfinishedMags, places, require_own_folde
 from wkdask.operations.inputs import Inputs
 from wkdask.operations.level import Level, path_below
 from wkdask.plan import FileRecord, Journal, Receipt
-from wkdask.storage import WORK_FOLDER, Location, refuses_conflicts, together, update_document
+from wkdask.storage import WORK_FOLDER, Location, refuses_conflicts, together, update_document, update_soon
 
 
 @dataclass(frozen=True)
@@ -126,18 +126,19 @@ class LayerTarget(ABC):
                 for prefix, name in prefixes.items():
                     if record.path.startswith(prefix):
                         units[name][record.path.removeprefix(prefix)] = _facts(record)
-        made_by = (self.journal.document() or {}).get("fingerprint")
+        said, job = together(self.journal.target, (self.document.read_bytes, self.journal.document))
+        properties = Properties.from_json(said, str(self.document))
+        layer = properties.layer(self.journal.key)
+        own = with_own_mags(self.journal.target, properties, layer)
+        made_by = (job or {}).get("fingerprint")
 
         def write(level: Level) -> None:  # some units of before may have had other names
             found = {path: said for path, said in units[level.name].items() if level.array.unit_of(path) is not None}
             document = {"version": 1, "plan": made_by, "units": found}
             self._receipts(level.name).write_bytes(json.dumps(document, indent=1).encode(), self.journal.scratch)
 
-        said, *_ = together(self.journal.target, [self.document.read_bytes, *(partial(write, level) for level in self.levels)])
-        properties = Properties.from_json(said, str(self.document))
-        layer = properties.layer(self.journal.key)
-        own = with_own_mags(self.journal.target, properties, layer)
-        find_format(layer.data_format).write_groups(self.journal.target, own, properties.voxel_size)
+        groups = partial(find_format(layer.data_format).write_groups, self.journal.target, own, properties.voxel_size)
+        together(self.journal.target, [*(partial(write, level) for level in self.levels), groups])
 
     def _receipts(self, level: str) -> Location:
         return self.journal.target / WORK_FOLDER / "receipts" / f"{level}.json"
@@ -148,7 +149,7 @@ class LayerTarget(ABC):
 
     def commit(self, level: int, low: float | None, high: float | None) -> None:
         """List a magnification in the JSON."""
-        update_document(self.document, lambda old: self._with_level(old, level, low, high))
+        update_soon(self.document, lambda old: self._with_level(old, level, low, high))
 
     def _with_level(self, old: bytes | None, number: int, low: float | None, high: float | None) -> bytes:
         properties, layer = self._listed(old, low, high)

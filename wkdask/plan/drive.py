@@ -19,7 +19,7 @@ from wkdask.plan.plan import Plan
 from wkdask.plan.pool import LeasePool, Pool, ThreadPool
 from wkdask.plan.receipt import Report
 from wkdask.plan.stage import Batch, Milestone
-from wkdask.storage import taken_requests, taken_retries
+from wkdask.storage import changes_at_once, taken_requests, taken_retries
 
 usual_pool: ContextVar[Callable[[Plan], Pool] | None] = ContextVar("usual_pool", default=None)
 """What makes the pool of a plan that is run without one; see `wkdask.clusters.executors`."""
@@ -131,12 +131,16 @@ class _Run(Counting):
     def loop(self) -> None:
         """Run all batches, then commit what is left to commit."""
         self.tell(None)
-        self.commit()
+        self._commit_at_once()
         while self._start_some():
             stop_if_cancelled(self.plan.journal)
             self.take(0.5)  # short, so that Ctrl-C is heard on every system
-            self.commit()
+            self._commit_at_once()
         self.skip_rest()
+
+    def _commit_at_once(self) -> None:
+        with changes_at_once():
+            self.commit()
 
     def _start_some(self) -> bool:
         """Keep the workers busy, unless others have found that it would be in vain; return whether any batch is under way."""

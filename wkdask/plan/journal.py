@@ -24,7 +24,7 @@ from typing import Any
 
 from wkdask.errors import PlanRefusedError, StorageError
 from wkdask.plan.receipt import Receipt
-from wkdask.storage import WORK_FOLDER, Location
+from wkdask.storage import WORK_FOLDER, Location, together
 
 FETCHED_AT_ONCE = 16
 """Objects of a journal on a store; each takes the store's time to answer."""
@@ -184,9 +184,9 @@ class Journal:
             in other tiles after this plan was made, so that the numbers of its tasks mean others.
         """
         document = json.loads(json.dumps(document | {"begun": round(time.time(), 1), "scratch": self.elsewhere}))
-        found = self.document()
+        found, names = together(self.target, (self.document, self.folder.names))
         if found is None or self.superseding:
-            for name in self.folder.names():  # what is left of a job that ended; its receipts say nothing of this one
+            for name in names:  # what is left of a job that ended; its receipts say nothing of this one
                 if name != "plan.json":  # last, so that a run which is given up is known until this one is
                     (self.folder / name).delete()
             (self.folder / "plan.json").write_bytes(json.dumps(document, indent=1).encode())

@@ -1,7 +1,7 @@
 """Bytes at a URL: reading, publishing, leases, and documents that change by compare-and-swap."""
 
 from wkdask.storage.copying import copy_file
-from wkdask.storage.document import refuses_conflicts, update_document
+from wkdask.storage.document import changes_at_once, refuses_conflicts, update_document, update_soon
 from wkdask.storage.events import observe
 from wkdask.storage.lease import Lease, Owner
 from wkdask.storage.location import WORK_FOLDER, Location, Stat, Writer
@@ -17,6 +17,7 @@ __all__ = [
     "Owner",
     "Stat",
     "Writer",
+    "changes_at_once",
     "copy_file",
     "observe",
     "parse_options",
@@ -26,4 +27,5 @@ __all__ = [
     "taken_retries",
     "together",
     "update_document",
+    "update_soon",
 ]

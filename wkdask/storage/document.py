@@ -7,8 +7,10 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
+from functools import partial
 
 from wkdask.errors import ConflictError
 from wkdask.storage.address import GCS, S3
@@ -27,6 +29,9 @@ MOST_BYTES = 256 << 20
 
 REMEMBERED, REMEMBERED_BYTES = 16, 1 << 20
 
+Change = Callable[[bytes | None], bytes | None]
+
+_waiting: ContextVar[dict[Location, list[Change]] | None] = ContextVar("waiting", default=None)
 _turns = Turns()
 _remembering = threading.Lock()
 _remembered: dict[Location, tuple[bytes, str]] = {}
@@ -71,9 +76,7 @@ def _delete_unfinished(folder: Location, name: str) -> None:
             (folder / found).delete()
 
 
-def update_document(
-    document: Location, change: Callable[[bytes | None], bytes | None], locks: Location | None = None
-) -> bytes | None:
+def update_document(document: Location, change: Change, locks: Location | None = None) -> bytes | None:
     """Replace a document by a function of its present content, so that no other writer's change is lost.
 
     Parameters
@@ -112,7 +115,45 @@ def update_document(
     raise ConflictError(f"{document} was changed by others {ATTEMPTS} times in a row. Stop the other writers and try again.")
 
 
-Change = Callable[[bytes | None], bytes | None]
+@contextmanager
+def changes_at_once() -> Iterator[None]:
+    """Let what `update_soon` is to change in stores wait for the end of the block: each document is written once then."""
+    waiting: dict[Location, list[Change]] = {}
+    token = _waiting.set(waiting)
+    try:
+        yield
+    finally:
+        _waiting.reset(token)
+        for document, changes in waiting.items():
+            update_document(document, partial(_all_changed, changes))
+
+
+def update_soon(document: Location, change: Change) -> None:
+    """Replace a document by a function of its present content, now or at the end of the block of `changes_at_once`.
+
+    Examples
+    --------
+    >>> place = Location("memory://soon/a.json")
+    >>> with changes_at_once():
+    ...     update_soon(place, lambda old: b"1")
+    ...     update_soon(place, lambda old: old + b"2")
+    ...     place.is_file()
+    False
+    >>> place.read_bytes()
+    b'12'
+    """
+    waiting = None if document.is_local else _waiting.get()
+    if waiting is None:
+        update_document(document, change)
+    else:
+        waiting.setdefault(document, []).append(change)
+
+
+def _all_changed(changes: Sequence[Change], old: bytes | None) -> bytes | None:
+    for change in changes:
+        new = change(old)
+        old = old if new is None else new
+    return old
 
 
 def _changed_on_disk(document: Location, change: Change, folder: Location) -> tuple[bool, bytes | None]:

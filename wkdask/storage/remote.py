@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from glob import has_magic
 from typing import Any, TypeVar
 
@@ -32,6 +33,27 @@ def remote_files(url: str, options: Options) -> tuple[RemoteFiles, str]:
     address = Address.of(url, options)
     fs = file_system(address.protocol, address.options)
     return RemoteFiles(fs, address.protocol), str(fs._strip_protocol(address.url))
+
+
+def _folders_between(above: str, keys: Iterable[str]) -> set[str]:
+    """Return the folders below one that some objects lie in.
+
+    Examples
+    --------
+    >>> sorted(_folders_between("a", ["a/b/c/d", "a/e"]))
+    ['a/b/', 'a/b/c/']
+    """
+    found = set[str]()
+    for key in keys:
+        folder = key.rpartition("/")[0]
+        while len(folder) > len(above) and f"{folder}/" not in found:
+            found.add(f"{folder}/")
+            folder = folder.rpartition("/")[0]
+    return found
+
+
+def _deepest_first(folders: Iterable[str]) -> list[str]:
+    return sorted(folders, key=lambda folder: -folder.count("/"))
 
 
 def _calmly(call: Callable[[], T]) -> T:
@@ -230,9 +252,8 @@ class RemoteFiles:
         """Remove objects of a folder, and where that is wanted, what some stores keep of it; one request to S3."""
         if self.protocol in S3:
             bucket, key, _ = self.fs.split_path(path)
-            for start in range(0, len(names), DELETED_AT_ONCE - 1):
-                keys = [f"{key}/{name}".lstrip("/") for name in names[start : start + DELETED_AT_ONCE - 1]]
-                self._delete_some(bucket, [*keys, f"{key}/"] if folder else keys, path)
+            keys = [f"{key}/{name}".lstrip("/") for name in names]
+            self._delete_some(bucket, [*keys, f"{key}/"] if folder else keys, path)
             return
         for name in names:
             self.delete(f"{path}/{name}")
@@ -256,24 +277,24 @@ class RemoteFiles:
                     self.fs.rmdir(name)
 
     def _delete_keys(self, path: str) -> None:
-        """Delete what lies below, then the folders, which some stores know, the deepest first, and the object itself."""
+        """Delete what lies below, and the object itself, and the folders, which some stores know, the deepest first."""
         bucket, key, _ = self.fs.split_path(path)
-        folders, before, more = list[str](), list[str](), True
+        if is_note(key):
+            abort_noted(self, path)
+        folders, before, more = {f"{key}/"}, list[str](), True
         while more:
             keys, more = self._keys(path)
             if keys and keys == before:
                 raise PermissionError(f"{keys[0]} is still there after it was deleted")
             for one in filter(is_note, keys):
                 abort_noted(self, f"{bucket}/{one}")
-            self._delete_some(bucket, keys, path)
+            folders |= _folders_between(key, keys)
+            self._delete_some(bucket, keys if more else [*keys, *_deepest_first(folders), key], path)
             before = keys
             if keys and not more:
-                folders, more = self._folders(bucket, f"{key}/", path)
-        if is_note(key):
-            abort_noted(self, path)
-        deepest = [*sorted([f"{key}/", *folders], key=lambda one: -one.count("/")), key]
-        for start in range(0, len(deepest), DELETED_AT_ONCE):
-            self._delete_some(bucket, deepest[start : start + DELETED_AT_ONCE], path)
+                found, more = self._folders(bucket, f"{key}/", path)
+                if found and not more:
+                    self._delete_some(bucket, _deepest_first({f"{key}/", *found}), path)
 
     def _folders(self, bucket: str, prefix: str, path: str) -> tuple[list[str], bool]:
         """Return the folders below one, as some stores keep them, and whether there are objects, too."""
@@ -288,14 +309,14 @@ class RemoteFiles:
         return folders, left
 
     def _delete_some(self, bucket: str, keys: list[str], path: str) -> None:
-        wanted = {"Objects": [{"Key": key} for key in keys if key.strip("/")], "Quiet": True}
-        if not wanted["Objects"]:
-            return
-        found = self.persistently(lambda: self.fs.call_s3("delete_objects", Bucket=bucket, Delete=wanted), path)
-        for fault in found.get("Errors") or ():
-            if not fault.get("Key", "").endswith("/"):  # a folder in which something was written meanwhile
-                kind = PermissionError if fault.get("Code") == "AccessDenied" else OSError
-                raise kind(f"{fault.get('Key')}: {fault.get('Code')}")
+        keys = [key for key in keys if key.strip("/")]
+        for start in range(0, len(keys), DELETED_AT_ONCE):
+            wanted = {"Objects": [{"Key": key} for key in keys[start : start + DELETED_AT_ONCE]], "Quiet": True}
+            call = partial(self.fs.call_s3, "delete_objects", Bucket=bucket, Delete=wanted)
+            for fault in self.persistently(call, path).get("Errors") or ():
+                if not fault.get("Key", "").endswith("/"):  # a folder in which something was written meanwhile
+                    kind = PermissionError if fault.get("Code") == "AccessDenied" else OSError
+                    raise kind(f"{fault.get('Key')}: {fault.get('Code')}")
 
     def append(self, path: str, data: bytes) -> None:
         """Replace the object by one with the bytes added; objects do not grow."""
