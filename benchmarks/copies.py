@@ -1,9 +1,9 @@
 """Hold `wkdask copy-dataset` and `wkdask compress` against the least that their work can cost.
 
 As in ``roofline.py``, each step is measured alone on the same bytes, in one thread, in processor seconds, the page cache warm:
-read, decode, place, reorder, encode and write of all chunks; where files are copied as they are, only copying them within the
-file system. Their sum is the roofline. From the processor seconds of the command, that of the same command on 64^3 voxels is
-taken off; what is left, over the sum, is the ratio: 1.5 is the most.
+read, decode, place, reorder, encode and write of all chunks; where files are copied as they are, copying them within the file
+system, and check, the checksum of each that the journal keeps. Their sum is the roofline. From the processor seconds of the
+command, that of the same command on 64^3 voxels is taken off; what is left, over the sum, is the ratio: 1.5 is the most.
 
     python benchmarks/copies.py copy-wkw-zarr3 --size 1024,1024,256 --runs 3
 """
@@ -28,6 +28,7 @@ from wkdask.operations.copying_shape import Wishes
 from wkdask.operations.copying_tasks import CopyUnits
 from wkdask.operations.tiles import WriteTiles
 from wkdask.plan import Plan
+from wkdask.plan.checksum import content_checksum
 from wkdask.storage import Location
 
 ZARR3, WKW = ("--codec", "zstd:5"), ("--data-format", "wkw")
@@ -85,7 +86,7 @@ def roofline(plan: Plan, folder: Path) -> dict[str, float]:
             level = operation.levels[0]
             write_level(level, decode_volume(source.array, level.box, clock), folder / str(number), clock)
     shutil.rmtree(folder)
-    return {step: clock.seconds.get(step, 0.0) for step in STEPS}
+    return {step: clock.seconds.get(step, 0.0) for step in (*STEPS, "check")}
 
 
 def copy_files(operation: CopyUnits, folder: Path, clock: Clock) -> None:
@@ -96,6 +97,8 @@ def copy_files(operation: CopyUnits, folder: Path, clock: Clock) -> None:
             left = os.fstat(old.fileno()).st_size
             while left:
                 left -= os.copy_file_range(old.fileno(), new.fileno(), left)
+        with clock("check"):
+            content_checksum(Location(str(folder / str(number))))
 
 
 def measure(job: str, size: Size, work: Path, runs: int) -> dict[str, Any]:
@@ -109,7 +112,7 @@ def measure(job: str, size: Size, work: Path, runs: int) -> dict[str, Any]:
         ours.append(done(job, source, target))
     start = middle(done(job, dataset(job, (64, 64, 64), work), target).cpu for _ in range(runs))
     shutil.rmtree(target)
-    steps, one = {step: middle(top[step] for top in tops) for step in STEPS}, median(ours)
+    steps, one = {step: middle(top[step] for top in tops) for step in tops[0]}, median(ours)
     ratio = middle((each.cpu - start) / sum(top.values()) for each, top in zip(ours, tops, strict=True))
     found = {"job": job, "size": size, "runs": runs, "bytes": plan.stages[0].operation.bytes_in, "steps": steps}
     found |= {"sum": sum(steps.values()), "cpu": one.cpu, "startup": start, "left": one.cpu - start, "ratio": ratio}
