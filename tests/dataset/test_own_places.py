@@ -20,7 +20,7 @@ from wkdask.dataset.renaming import located
 from wkdask.errors import ConflictError, InterruptedRunError, MagExistsError, MetadataError, ReadOnlyError, StorageError
 from wkdask.metadata import LayerProperties, MagProperties
 from wkdask.operations.copying_target import moved_attachments
-from wkdask.plan import ThreadPool, drive
+from wkdask.plan import ThreadPool, pool
 from wkdask.plan.execute import execute
 from wkdask.plan.stage import stop_if_asked
 from wkdask.storage import Location, lease
@@ -235,7 +235,7 @@ def test_a_link_stays_that_was_listed_before_something_failed(tmp_path, monkeypa
 def test_a_run_that_is_stopped_stops_no_other_one(kind, tmp_path, monkeypatch):
     """One run is in the midst of a task when another one in this process ends by an error."""
     layer = made(tmp_path / "ds")
-    module, begun, go_on = (drive if kind == "threads" else executors), threading.Event(), threading.Event()
+    module, begun, go_on = (pool if kind == "threads" else executors), threading.Event(), threading.Event()
 
     def waits(plan, batch):
         begun.set()
