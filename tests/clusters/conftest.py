@@ -205,7 +205,7 @@ def encrypted(folder: Path) -> dict[str, object]:
 STOPPED = """
 import os, signal, sys
 from wkdask.cli.app import run
-from wkdask.plan import drive, leases
+from wkdask.plan import counting
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # where these tests run in the background
 done = []
@@ -215,7 +215,7 @@ def stop(plan, receipt):
     if len(done) == 4:
         os.kill(os.getpid(), int(os.environ["SIGNAL"]))
 
-drive.log_unit = leases.log_unit = stop
+counting.log_unit = stop
 sys.argv[0] = "wkdask"  # what the job says that it was begun by
 sys.exit(run())
 """
