@@ -50,7 +50,7 @@ class DaskPool(Pool):
         self.dashboard = ""
         self._sent: tuple[Plan, StopMark, Any] | None = None
         self._unfit = 0
-        self._rate, self._noted = 0.0, time.monotonic()
+        self._rate = self._noted = 0.0
         self._failure = ""
 
     @property
@@ -90,10 +90,6 @@ class DaskPool(Pool):
         self._started.__exit__(kind, error, trace)
         if failure and kind is None:
             raise PlanError(failure)
-
-    def submit(self, plan: Plan, batch: Batch) -> Any:
-        """Start a batch; see `start`."""
-        return self.start(plan, [batch])[0]
 
     def start(self, plan: Plan, batches: Sequence[Batch]) -> Sequence[Any]:
         """Start batches; the plan travels once, as the result of a task, which any worker can do again.

@@ -181,8 +181,11 @@ class SubmitPool(Pool):
             for mark in self._marks.values():
                 mark.clear()
 
-    def submit(self, plan: Plan, batch: Batch) -> Any:
-        """Start a batch."""
+    def start(self, plan: Plan, batches: Sequence[Batch]) -> Sequence[Any]:
+        """Start batches."""
+        return [self._start(plan, batch) for batch in batches]
+
+    def _start(self, plan: Plan, batch: Batch) -> Any:
         future = submit(self._executor, _execute_until, plan, batch, self._mark_of(plan))
         self._futures.append(future)
         return future if hasattr(future, "add_done_callback") else self._waiting.submit(future.result)

@@ -84,8 +84,9 @@ class Sequential(Pool):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         return None
 
-    def submit(self, plan: Plan, batch: Batch) -> Future[Sequence[Receipt]]:
-        """Run a batch now."""
-        future: Future[Sequence[Receipt]] = Future()
-        future.set_result(execute(plan, batch))
-        return future
+    def start(self, plan: Plan, batches: Sequence[Batch]) -> Sequence[Future[Sequence[Receipt]]]:
+        """Run batches now."""
+        futures: list[Future[Sequence[Receipt]]] = [Future() for _ in batches]
+        for future, batch in zip(futures, batches, strict=True):
+            future.set_result(execute(plan, batch))
+        return futures

@@ -75,8 +75,11 @@ class ProcessPool(Pool):
         self._executor.shutdown(wait=True, cancel_futures=True)
         self._executor = None
 
-    def submit(self, plan: Plan, batch: Batch) -> Future[tuple[Receipt, ...]]:
-        """Start a batch; the first ones start the processes, as do those after a process was killed."""
+    def start(self, plan: Plan, batches: Sequence[Batch]) -> Sequence[Future[tuple[Receipt, ...]]]:
+        """Start batches; the first ones start the processes, as do those after a process was killed."""
+        return [self._start(plan, batch) for batch in batches]
+
+    def _start(self, plan: Plan, batch: Batch) -> Future[tuple[Receipt, ...]]:
         with held_back(), without_main():
             if self._executor is not None:
                 try:

@@ -14,6 +14,8 @@ from wkdask.formats import ArraySpec
 from wkdask.geometry import BoundingBox, Mag, NDBoundingBox, Vec3Float, Vec3Int, Vec3IntLike
 from wkdask.geometry.grid import Box
 from wkdask.metadata import LayerProperties
+from wkdask.plan import format_bytes
+from wkdask.plan.memory import available_bytes
 
 if TYPE_CHECKING:
     import dask.array
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 
     from wkdask.dataset.layer import Layer
     from wkdask.dataset.view import View
+
+
+MUCH_BYTES = 1 << 30
+"""Of voxels that are read at once, from which on it is asked whether the machine has so much memory."""
 
 
 class Voxels:
@@ -161,9 +167,12 @@ class Voxels:
         """Return the mag-1 box of a position; without any it is the view's own, be it empty."""
         if size is None and not position.is_given:
             return self._spatial_box()
-        if size is not None and position.absolute_offset is not None:  # the usual way, which asks the JSON nothing
-            return sound_box(position.absolute_offset, size)
-        return position.box(self.bounding_box, self._mag, size, from_origin=self._box is None)
+        try:
+            if size is not None and position.absolute_offset is not None:  # the usual way, which asks the JSON nothing
+                return sound_box(position.absolute_offset, size)
+            return position.box(self.bounding_box, self._mag, size, from_origin=self._box is None)
+        except BoxError as error:  # the box may be the layer's own, as its JSON has it
+            raise BoxError(f"Layer '{self._layer.name}', mag {self.name}: {error}") from None
 
     def _spatial_box(self) -> BoundingBox:
         return BoundingBox.from_ndbbox(self.bounding_box)
@@ -187,7 +196,14 @@ class Voxels:
         return Box(tuple(start), tuple(stop))
 
     def _read(self, box: NDBoundingBox) -> np.ndarray[Any, Any]:
-        return np.asfortranarray(self.array.read(self._stored(box)))
+        stored = self._stored(box)
+        wanted = stored.size * self.array.handle.spec.itemsize
+        if wanted > MUCH_BYTES and wanted > (most := available_bytes()):
+            raise InputError(
+                f"Layer '{self._layer.name}', mag {self.name}: the box from {tuple(box.topleft)} to {tuple(box.bottomright)} has "
+                f"{format_bytes(wanted)} of voxels, this machine has {format_bytes(most)}. Read smaller boxes, or use to_dask()."
+            )
+        return np.asfortranarray(self.array.read(stored))
 
     def _write(self, data: np.ndarray[Any, Any], grow: bool, position: Position) -> None:
         """Write a box that is given as to `write`."""

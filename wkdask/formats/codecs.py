@@ -163,6 +163,8 @@ def _decode_gzip(data: bytes | memoryview, size: int) -> bytes:
         raise DamagedError(f"gzip data does not decode: {error}") from error
     if not inflater.eof:  # its checksum comes last, so that what is cut off was not checked
         raise DamagedError("gzip data is cut off")
+    if inflater.unused_data:
+        raise DamagedError(f"{len(inflater.unused_data)} bytes lie behind its gzip data")
     return out
 
 
@@ -175,7 +177,7 @@ def _decode_zstd(data: bytes | memoryview, size: int) -> bytes:
             raise DamagedError(f"zstd data declares {declared} bytes instead of {size}")
         kept = _per_thread.__dict__.setdefault("zstd", None) or zstandard.ZstdDecompressor()
         _per_thread.zstd = kept
-        return bytes(kept.decompress(data, max_output_size=size)) if declared else b""
+        return bytes(kept.decompress(data, max_output_size=size, allow_extra_data=False)) if declared else b""
     except zstandard.ZstdError as error:
         raise DamagedError(f"zstd data does not decode: {error}") from error
 

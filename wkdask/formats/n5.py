@@ -7,6 +7,7 @@ Axes are in stored order, the first fastest, as N5 has them. A block that reache
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -26,6 +27,8 @@ from wkdask.storage import Location
 __all__ = ["DOCUMENT", "N5", "N5Array"]
 
 DOCUMENT = "attributes.json"
+LARGEST_BLOCK = 32 << 20
+"""Bytes of the blocks that tensorstore reads: it makes room for a whole one, however little of it a file has."""
 
 
 class N5:
@@ -118,8 +121,8 @@ class N5Array(ChunkArray):
 
     @property
     def for_tensorstore(self) -> bool:
-        """Whether tensorstore knows the compression: all but lz4."""
-        return self.layout.kind != "lz4"
+        """Whether tensorstore knows the compression, which is all but lz4, and takes no more memory than we do."""
+        return self.layout.kind != "lz4" and math.prod(self.spec.chunk) * self.spec.itemsize <= LARGEST_BLOCK
 
     def extent(self, index: Sequence[int]) -> Box:
         """Return the voxels that the file of a unit holds: those of the chunk that are in the array."""

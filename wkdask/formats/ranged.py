@@ -204,6 +204,31 @@ def read_units(array: Zarr3Array, box: Box) -> np.ndarray[Any, Any]:
     return out
 
 
+def has_strange_bytes(array: Zarr3Array, box: Box) -> bool:
+    """Whether a local shard that a box meets has bytes that its index does not account for, or for more than one chunk.
+
+    That is allowed, but rare: where something was inserted into a file, or cut out of it, it is so too, and a chunk's place may
+    hold the sound bytes of another one, with something behind them, which some readers pass over.
+    """
+    chunks, index = math.prod(array.spec.grid.chunks_per_unit), array.layout.index
+    if index is None:
+        return False
+    units = array.spec.grid.units(box)
+    for number in units.covering(box):
+        place = array.unit_location(units.cell(number))
+        stat = place.stat()
+        if stat is not None and not _is_accounted_for(place, stat, chunks, index):
+            return True
+    return False
+
+
+@lru_cache(maxsize=1024)
+def _is_accounted_for(place: Location, stat: Stat, chunks: int, index: ShardIndex) -> bool:
+    entries = _shard_entries(place, stat, chunks, index)
+    sizes = entries[entries[:, 0] != MISSING, 1]
+    return int(sizes.sum()) + index.size(chunks) == stat.size
+
+
 def require_sizes(array: Zarr3Array, box: Box) -> None:
     """Refuse a local array's chunks whose Blosc headers declare more than a chunk holds.
 

@@ -87,7 +87,10 @@ class Wkw:
                 f"{location} would end at voxel {max(units) * edge}, as its layer's box or the names of its files have it, but "
                 f"positions of WKW end at {MAX_EDGE}. Correct the box, or the names."
             )
-        return WkwArray(location, header.spec((header.channels, *(n * edge for n in units))))
+        try:
+            return WkwArray(location, header.spec((header.channels, *(n * edge for n in units))))
+        except InputError as error:
+            raise InputError(f"{location}: {error}") from None
 
     def at(self, location: Location, spec: ArraySpec) -> WkwArray:
         """Return the handle of an array that is not there yet; nothing is written.

@@ -22,7 +22,7 @@ import numpy as np
 from wkdask.errors import DatasetExistsError, DatasetNotFoundError, InputError
 from wkdask.formats.chunk_document import read_document
 from wkdask.formats.codecs import BLOSC
-from wkdask.formats.ranged import read_box, read_chunk, read_units, require_sizes, shard_entries
+from wkdask.formats.ranged import has_strange_bytes, read_box, read_chunk, read_units, require_sizes, shard_entries
 from wkdask.formats.shard import MISSING, PartFile, ShardFile, ShardIndex, SingleChunk, checksum
 from wkdask.formats.spec import ArraySpec, Codec, Written
 from wkdask.formats.writing import merge_unit, require_fit
@@ -131,10 +131,9 @@ class Zarr3Array:
 
         ``keep`` says that its chunks may soon be wanted again, so that some memory is well spent on them.
         """
-        local = self.location.is_local and (
-            os.sep == "\\" or "\\" not in self.location.url
-        )  # which tensorstore takes for a slash
-        if local and self.layout.by_tensorstore:
+        plain = os.sep == "\\" or "\\" not in self.location.url  # which tensorstore takes for a slash
+        local = plain and self.location.is_local and self.layout.by_tensorstore
+        if local and not (self.layout.chain and has_strange_bytes(self, box)):
             from wkdask.formats.tensorstore_reader import read_local
 
             if self.layout.chain and self.layout.chain.blosc:

@@ -50,7 +50,7 @@ def naming_archive(place: Location) -> Iterator[None]:
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         if path is None:
             raise
-        raise CorruptImageError(f"'{path}' is damaged: {error}. Pack it anew.") from error
+        raise CorruptImageError(f"'{path}' is damaged: {str(error)[:300]}. Pack it anew.") from error
 
 
 def require_readable(path: str) -> None:

@@ -174,7 +174,7 @@ def unpacked(archive: str, descriptor: int, found: os.stat_result, member: Membe
     try:
         data = _inflated(descriptor, start, member)
     except (ValueError, zlib.error) as error:
-        raise CorruptImageError(f"'{member.name}' in '{archive}' can not be unpacked: {error}. Pack it anew.") from error
+        raise CorruptImageError(f"'{member.name}' in '{archive}' can not be unpacked: {str(error)[:300]}. Pack it anew.") from error
     with _lock:
         _unpacked[key] = data
         while len(_unpacked) > 1 and sum(map(len, _unpacked.values())) > KEPT_BYTES:
@@ -238,7 +238,7 @@ def _read_directory(archive: str, descriptor: int) -> dict[str, Member]:
     except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
         if isinstance(error, CorruptImageError):
             raise
-        raise CorruptImageError(f"'{archive}' can not be read as a zip file: {error}. Pack it anew.") from error
+        raise CorruptImageError(f"'{archive}' can not be read as a zip file: {str(error)[:300]}. Pack it anew.") from error
     return members
 
 

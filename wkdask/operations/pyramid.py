@@ -6,7 +6,6 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import repeat
 
 from wkdask import kernels
 from wkdask.arrays.mag_array import read_filled
@@ -39,7 +38,7 @@ class Made:
 
     def runs(self, box: Box) -> Iterator[tuple[int, range]]:
         """Yield stage and adjacent numbers of the tasks that write the units which a box of the array meets."""
-        return zip(repeat(self.stage), self.tiles.runs(box.refined(self.scale)))
+        return ((self.stage, run) for run in self.tiles.runs(box.refined(self.scale)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import chain, repeat
 from typing import Any, Protocol
 
 import numpy as np
@@ -343,8 +342,9 @@ class JoinUnits:
 
     def dependencies_of(self, numbers: range) -> Iterable[tuple[int, range]]:
         """Return the tiles that meet adjacent units, as runs."""
-        fine = (units.refined(self.level.scale) for units in self.level.units.boxes(numbers))
-        return zip(repeat(self.stage), chain.from_iterable(map(self.tiles.runs, fine)))
+        for units in self.level.units.boxes(numbers):
+            for run in self.tiles.runs(units.refined(self.level.scale)):
+                yield self.stage, run
 
     def consumes(self, number: int) -> Iterable[str]:
         """Return the parts."""

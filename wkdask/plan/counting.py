@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -23,7 +24,7 @@ Progress = Callable[[Plan, Report, Receipt | None], None]
 """Called with the plan, the report so far, and each receipt (None at the beginning)."""
 
 
-class Counting:
+class Counting(ABC):
     """One process's part of a run.
 
     Parameters
@@ -46,16 +47,16 @@ class Counting:
         self._tries: dict[Key, int] = defaultdict(int)
         self._committed = 0
 
+    @abstractmethod
     def again(self, batch: Batch) -> None:
         """Take back tasks that failed, to be tried once more."""
-        raise NotImplementedError
 
-    def ended(self, key: Key, receipts: Sequence[Receipt]) -> None:
+    def ended(self, key: Key, receipts: Sequence[Receipt]) -> None:  # noqa: B027 - nothing by default
         """Note that a batch will not be tried again; ``receipts`` are those of its last try."""
 
+    @abstractmethod
     def commit_one(self, number: int, milestone: Milestone) -> None:
         """Commit a milestone whose stage, and all before it, are complete."""
-        raise NotImplementedError
 
     def tell(self, receipt: Receipt | None) -> None:
         """Tell how far the run is."""

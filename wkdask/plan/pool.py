@@ -47,13 +47,9 @@ class Pool(Protocol):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
-    def submit(self, plan: Plan, batch: Batch) -> Any:
-        """Start a batch; return a future with ``result`` and ``add_done_callback``."""
-        ...
-
     def start(self, plan: Plan, batches: Sequence[Batch]) -> Sequence[Any]:
-        """Start several batches; return their futures."""
-        return [self.submit(plan, batch) for batch in batches]
+        """Start batches; return a future of each, with ``result`` and ``add_done_callback``."""
+        ...
 
     def results(self, futures: Sequence[Any]) -> Sequence[Result]:
         """Return what came of batches that have ended, given by their futures."""
@@ -80,7 +76,7 @@ class ThreadPool(Pool):
         Whether the user chose that; else there are more of them while they wait for a store, as far as the memory suffices.
     """
 
-    slots = processes = 1
+    slots = processes = 1  # the protocol's properties could not be set
 
     def __init__(self, slots: int, *, asked: bool = True) -> None:
         self.slots, self._usual, self._asked = slots, slots, asked
@@ -102,9 +98,9 @@ class ThreadPool(Pool):
             self._over.set()
         self._executor.shutdown(wait=True, cancel_futures=True)
 
-    def submit(self, plan: Plan, batch: Batch) -> Future[tuple[Receipt, ...]]:
-        """Start a batch."""
-        return self._executor.submit(self._execute, plan, batch)
+    def start(self, plan: Plan, batches: Sequence[Batch]) -> Sequence[Future[tuple[Receipt, ...]]]:
+        """Start batches."""
+        return [self._executor.submit(self._execute, plan, batch) for batch in batches]
 
     def _execute(self, plan: Plan, batch: Batch) -> tuple[Receipt, ...]:
         with until(self._over):
