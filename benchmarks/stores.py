@@ -101,9 +101,10 @@ def readers(url: str, data_format: str) -> dict[str, Callable[[], Read]]:
     """Return the ways to read, each a function that opens the array anew."""
 
     def by_wkdask() -> Read:
-        from wkdask.formats.fetching import INDEXES
+        from wkdask.formats.kept import INDEXES, KEPT
 
         INDEXES.clear()
+        KEPT.clear()
         mag = Dataset.open(f"{url}/brain").get_layer("color").get_mag(1)
         return lambda corner, edge: mag.read(absolute_offset=corner, size=(edge,) * 3)
 

@@ -10,7 +10,7 @@ import pytest
 
 import wkdask as wk
 from tests.formats.served import serving
-from wkdask.formats.fetching import INDEXES
+from wkdask.formats.kept import INDEXES
 
 VOXELS = np.random.default_rng(0).integers(1, 255, (64, 64, 64)).astype("uint8")
 

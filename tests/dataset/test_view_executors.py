@@ -257,7 +257,7 @@ def test_tasks_elsewhere_hear_that_their_run_is_over(tmp_path, elsewhere):
     plan = toy_plan(tmp_path / "toys")
     pool = pool_maker(elsewhere)(plan)
     with pytest.raises(ZeroDivisionError), pool:
-        future = pool.submit(plan, Batch(0, (0, 1)))
+        (future,) = pool.start(plan, [Batch(0, (0, 1))])
         deadline = time.monotonic() + WAIT
         while not (tmp_path / "held-0-0").exists():
             assert time.monotonic() < deadline

@@ -20,7 +20,7 @@ from tests.formats.test_precomputed_damaged import GOOD, NAME, SHARDING, volume_
 from wkdask.errors import DamagedError
 from wkdask.formats import open_array
 from wkdask.formats import precomputed_minishard as minishard
-from wkdask.formats.fetching import INDEXES
+from wkdask.formats.kept import INDEXES
 from wkdask.formats.precomputed import PrecomputedArray
 from wkdask.geometry.grid import Box
 from wkdask.storage import Location

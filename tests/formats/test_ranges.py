@@ -23,7 +23,9 @@ from tests.formats.arrays import boxes_in, noise
 from tests.formats.served import Handler, Served, serving
 from wkdask.errors import ConflictError, DamagedError, InputError, StorageError
 from wkdask.formats import ArraySpec, find_format, open_array, parse_codec
-from wkdask.formats.fetching import INDEXES, ChangedError, Limits, Piece, fetch, merge
+from wkdask.formats.fetching import ChangedError, Piece, fetch
+from wkdask.formats.kept import INDEXES, KEPT
+from wkdask.formats.merging import Limits, merge
 from wkdask.geometry.grid import Box
 from wkdask.storage import Location
 
@@ -56,6 +58,7 @@ def server(folder: Path) -> Iterator[Served]:
 @pytest.fixture(autouse=True)
 def fresh(server: Served) -> Iterator[None]:
     INDEXES.clear()
+    KEPT.clear()
     server.fault, server.ranges, server.version = None, True, str
     server.forget()
     with dask.config.set({"wkdask.storage.retry-seconds": 0}):

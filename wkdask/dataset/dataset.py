@@ -268,7 +268,7 @@ class Dataset(
         LayerNotFoundError
             Where there is none of this name; the message says which there are.
         """
-        layer = self._store.properties.layer(layer_name)
+        layer = self._store.find(lambda properties: properties.layer(layer_name))
         return (SegmentationLayer if layer.category == "segmentation" else Layer)(self._store, layer_name)
 
     def calculate_bounding_box(self) -> BoundingBox:

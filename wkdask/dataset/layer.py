@@ -206,8 +206,10 @@ class Layer(
         MagNotFoundError
             Where the layer does not have it; the message says which it has.
         """
-        self.properties.mag(Mag(mag).to_tuple())
-        return MagView(self, Mag(mag))
+        wanted = Mag(mag)
+        if self._unlisted is None or self._unlisted.mag != wanted.to_tuple():
+            self._store.find(lambda properties: properties.layer(self._name).mag(wanted.to_tuple()))
+        return MagView(self, wanted)
 
     def get_finest_mag(self) -> MagView:
         """Return the finest magnification."""

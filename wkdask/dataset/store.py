@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
 from wkdask.arrays.opening import MAX_JSON_BYTES
-from wkdask.errors import DatasetNotFoundError, MetadataError, ReadOnlyError
+from wkdask.errors import DatasetNotFoundError, LayerNotFoundError, MagNotFoundError, MetadataError, ReadOnlyError
 from wkdask.metadata import FILE_NAME, Properties
 from wkdask.plan import unfinished_jobs
 from wkdask.storage import Location, Stat, update_document
+from wkdask.storage.events import last_change
 
 T = TypeVar("T")
+
+FRESH_SECONDS = 1.0
+"""So long what the JSON of a dataset in a store said is told again, unless this process has changed anything: each look is a
+request, and each attribute would make one. Voxels are always those of what it says when they are read."""
 
 
 class DatasetStore:
@@ -32,6 +38,7 @@ class DatasetStore:
         self.location, self.read_only = location, read_only
         self._seen: tuple[tuple[int, int], Properties] | None = None
         self._held = threading.local()
+        self._looked = -FRESH_SECONDS, 0
 
     @property
     def document(self) -> Location:
@@ -40,7 +47,7 @@ class DatasetStore:
 
     @property
     def properties(self) -> Properties:
-        """What the JSON says; parsed again only when the file changed.
+        """What the JSON says; parsed again only when the file changed. In a store, it is looked at once in `FRESH_SECONDS`.
 
         Raises
         ------
@@ -52,6 +59,32 @@ class DatasetStore:
         held: Properties | None = getattr(self._held, "properties", None)
         if held is not None:
             return held
+        if self._seen is not None and self._is_fresh():
+            return self._seen[1]
+        return self._now()
+
+    def _now(self) -> Properties:
+        """Return what the JSON says at this moment."""
+        looked = time.monotonic(), last_change()
+        found = self._look()
+        self._looked = looked
+        return found
+
+    def _is_fresh(self) -> bool:
+        seconds, change = self._looked
+        return not self.location.is_local and time.monotonic() < seconds + FRESH_SECONDS and change == last_change()
+
+    def find(self, what: Callable[[Properties], T]) -> T:
+        """Return what a function finds in the JSON; what was not there a moment ago is looked for again."""
+        fresh = self._is_fresh()
+        try:
+            return what(self.properties)
+        except (LayerNotFoundError, MagNotFoundError):
+            if not fresh:
+                raise
+        return what(self._now())
+
+    def _look(self) -> Properties:
         if self._seen is None:
             self._seen = self._read_at_once()
             if self._seen is not None:
@@ -107,7 +140,7 @@ class DatasetStore:
             with self.held():
                 return read()
         looking = ThreadPoolExecutor(1, "wkdask-json")
-        now = looking.submit(lambda: self.properties)
+        now = looking.submit(self._now)
         looking.shutdown(wait=False)
         try:
             with self._holding(seen[1]):

@@ -199,9 +199,10 @@ class Voxels:
         stored = self._stored(box)
         wanted = stored.size * self.array.handle.spec.itemsize
         if wanted > MUCH_BYTES and wanted > (most := available_bytes()):
+            said = f"the box from {tuple(box.topleft)} to {tuple(box.bottomright)} has {format_bytes(wanted)} of voxels"
             raise InputError(
-                f"Layer '{self._layer.name}', mag {self.name}: the box from {tuple(box.topleft)} to {tuple(box.bottomright)} has "
-                f"{format_bytes(wanted)} of voxels, this machine has {format_bytes(most)}. Read smaller boxes, or use to_dask()."
+                f"Layer '{self._layer.name}', mag {self.name}: {said}, this machine {format_bytes(most)} of memory. "
+                "Read smaller boxes, or use to_dask()."
             )
         return np.asfortranarray(self.array.read(stored))
 

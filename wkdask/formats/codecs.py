@@ -11,9 +11,11 @@ from __future__ import annotations
 import struct
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
+import numpy as np
 from lz4.block import LZ4BlockError, compress, decompress
 
 from wkdask.errors import DamagedError, InputError
@@ -180,6 +182,26 @@ def _decode_zstd(data: bytes | memoryview, size: int) -> bytes:
         return bytes(kept.decompress(data, max_output_size=size, allow_extra_data=False)) if declared else b""
     except zstandard.ZstdError as error:
         raise DamagedError(f"zstd data does not decode: {error}") from error
+
+
+def decode_frames(data: Sequence[bytes | memoryview], size: int) -> Sequence[Any]:
+    """Return what frames of zstd stand for, ``size`` bytes each, as buffers.
+
+    Raises
+    ------
+    DamagedError
+        Where one does not decode to so many.
+    """
+    import zstandard
+
+    if "multi_decompress_to_buffer" not in zstandard.backend_features:
+        return [decode(Codec("zstd"), one, size) for one in data]
+    sizes = np.full(len(data), size, np.uint64).tobytes()
+    try:
+        found: Any = zstandard.ZstdDecompressor().multi_decompress_to_buffer(list(data), decompressed_sizes=sizes)
+    except zstandard.ZstdError as error:
+        raise DamagedError(f"zstd data does not decode: {error}") from error
+    return list(found)
 
 
 def _decode_blosc(data: bytes | memoryview, size: int) -> bytes:

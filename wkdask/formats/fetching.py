@@ -1,27 +1,26 @@
-"""Pieces of files on stores, fetched by few requests: near ones by the same one, several requests at once.
+"""Pieces of files on stores, fetched by few requests, several at once, and read again where files are replaced meanwhile.
 
-What takes time there is the way: a request takes as long as some hundred kilobytes. So what lies between two pieces is fetched
-with them where it is less than that, and, as long as there are more requests than one for each file and two more, the
-smallest gaps too, up to a share of what is wanted. Sizes can be set in dask's configuration, see `Limits`.
+Sizes can be set in dask's configuration, see `wkdask.formats.merging.Limits`.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import pairwise
+from itertools import groupby
 from typing import Any, TypeVar
 
 import numpy as np
 
-from wkdask.errors import ConflictError, DamagedError, InputError
+from wkdask.errors import ConflictError, DamagedError
+from wkdask.formats.kept import INDEXES, KEPT
+from wkdask.formats.merging import Limits, merge
 from wkdask.geometry.grid import Box, Index
-from wkdask.storage import Location
+from wkdask.storage import Location, Stat
+from wkdask.storage.ranges import Range
 
 T = TypeVar("T")
 Array = np.ndarray[Any, Any]
@@ -30,9 +29,6 @@ ATTEMPTS = 3
 """Times that a box is read whose files are replaced meanwhile."""
 MOST_PIECES = 1 << 16
 """Pieces that one reader is about to fetch: chunks may be as small as a voxel."""
-KEPT_INDEXES = 64
-KEPT_INDEX_BYTES = 1 << 20
-"""Indexes that a process keeps, and the largest of them."""
 THREADS = 16
 """Requests at once, of a process."""
 SMALL_BYTES = 64 << 10
@@ -48,57 +44,6 @@ class ChangedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How requests are made, as dask's configuration says below ``wkdask.ranges``.
-
-    Parameters
-    ----------
-    near
-        Bytes between two pieces that are fetched rather than skipped.
-    most
-        Bytes of a request, unless one piece has more.
-    held
-        Bytes that the requests of one reader which are under way have together.
-    waste
-        How many times the bytes that are wanted may be fetched, to save requests.
-    """
-
-    near: int = 256 << 10
-    most: int = 16 << 20
-    held: int = 64 << 20
-    waste: float = 2.5
-
-    @classmethod
-    def configured(cls) -> Limits:
-        """Return what the configuration says, by default the values above.
-
-        Raises
-        ------
-        InputError
-            Where it says no amount of bytes, or no number.
-
-        Examples
-        --------
-        >>> import dask
-        >>> with dask.config.set({"wkdask.ranges.near": "1 MiB"}):
-        ...     Limits.configured().near
-        1048576
-        """
-        import dask
-        from dask.utils import parse_bytes
-
-        def said(name: str, parse: Callable[[str], float], wanted: str) -> Any:
-            given = dask.config.get(f"wkdask.ranges.{name}", getattr(cls(), name))
-            try:
-                return parse(str(given))
-            except (ValueError, OverflowError):
-                raise InputError(f"wkdask.ranges.{name} is {given!r} in dask's configuration, expected {wanted}.") from None
-
-        sizes = {name: max(1, said(name, parse_bytes, "bytes, such as 1MiB")) for name in ("near", "most", "held")}
-        return cls(**sizes, waste=said("waste", float, "a number"))
-
-
-@dataclass(frozen=True, slots=True)
 class Piece:
     """Some bytes of a file, and what is done with them.
 
@@ -109,18 +54,28 @@ class Piece:
     start, stop
         Where the bytes lie.
     take
-        Called with them, in any thread; not one after the other with those of other pieces.
+        Called with them, or with what ``unpack`` makes of them, in any thread; not one after the other with those of other
+        pieces.
+    unpack
+        Called with the bytes of several pieces, in any thread: many small ones are decoded faster together.
+    together
+        How many those are, at most.
     """
 
     place: Location
     version: str
     start: int
     stop: int
-    take: Callable[[memoryview], None]
+    take: Callable[[Any], None]
+    unpack: Callable[[Sequence[memoryview]], Sequence[Any]] = list
+    together: int = 1
 
 
-def fetch(pieces: Sequence[Piece]) -> None:
+def fetch(pieces: Sequence[Piece], *, keep: bool = False) -> None:
     """Fetch pieces of files, and hand each to its `take`.
+
+    With ``keep``, what was fetched is kept, and what was kept is not fetched again; but each file is asked for something, which
+    tells that it is still the same.
 
     Raises
     ------
@@ -131,69 +86,66 @@ def fetch(pieces: Sequence[Piece]) -> None:
     """
     limits = Limits.configured()
     ordered = sorted(pieces, key=lambda piece: (piece.place.url, piece.start))
-    runs = merge([piece.place.url for piece in ordered], [(piece.start, piece.stop) for piece in ordered], limits)
-    concurrently([_request(ordered[run]) for run in runs], limits)
+    keep = keep and limits.kept > 0 and not any(piece.place.is_local for piece in ordered[:1])
+    kept, missing = _kept(ordered) if keep else ([], ordered)
+    runs = merge([piece.place.url for piece in missing], [(piece.start, piece.stop) for piece in missing], limits)
+    requests = [_request(missing[run], limits.kept if keep else 0) for run in runs]
+    asked = {piece.place for piece in missing}
+    last = {piece.place: piece for piece, _ in kept if piece.place not in asked}
+    requests += [(1, partial(_require_same, piece)) for piece in last.values()]
+    concurrently(requests, limits, partial(_take_kept, kept) if kept else None)
 
 
-def merge(files: Sequence[str], spans: Sequence[tuple[int, int]], limits: Limits) -> list[slice]:
-    """Return which spans are fetched by the same request.
-
-    Parameters
-    ----------
-    files, spans
-        Of each piece its file, and where it begins and ends there; those of a file stand together, by ascending begin.
-    limits
-        See `Limits`.
-
-    Examples
-    --------
-    >>> merge(["a"] * 4 + ["b"], [(0, 10), (15, 20), (50, 60), (900, 990), (0, 9)], Limits(near=8, waste=1.5))
-    [slice(0, 2, None), slice(2, 3, None), slice(3, 4, None), slice(4, 5, None)]
-    >>> merge(["a"] * 4 + ["b"], [(0, 10), (15, 20), (50, 60), (900, 990), (0, 9)], Limits(near=8, waste=1.0, most=12))[:2]
-    [slice(0, 1, None), slice(1, 2, None)]
-    """
-    if not spans:
-        return []
-    breaks, wanted = _gaps(files, spans)
-    apart = {at: gap for at, gap in breaks.items() if gap is None or gap > limits.near}
-    fetched = wanted + sum(gap for at, gap in breaks.items() if gap is not None and at not in apart)
-    least = len(set(files)) + 2
-    for at, gap in sorted(((at, gap) for at, gap in apart.items() if gap is not None), key=lambda found: found[1]):
-        if len(apart) + 1 <= least or fetched + gap > limits.waste * wanted:
-            break
-        fetched += gap
-        del apart[at]
-    return list(_limited(spans, [0, *sorted(apart), len(spans)], limits.most))
+def _kept(ordered: Sequence[Piece]) -> tuple[list[tuple[Piece, memoryview]], list[Piece]]:
+    """Return pieces that are kept, with their bytes, and the others."""
+    kept: list[tuple[Piece, memoryview]] = []
+    missing: list[Piece] = []
+    for (place, version), group in groupby(ordered, key=lambda piece: (piece.place, piece.version)):
+        pieces = list(group)
+        for piece, data in zip(pieces, KEPT.find(place, version, [(p.start, p.stop) for p in pieces]), strict=True):
+            kept.append((piece, data)) if data is not None else missing.append(piece)
+    return kept, missing
 
 
-def _gaps(files: Sequence[str], spans: Sequence[tuple[int, int]]) -> tuple[dict[int, int | None], int]:
-    """Return the bytes between each span and the one before, None where that is of another file; and those of all spans."""
-    found: dict[int, int | None] = {}
-    reach, wanted = spans[0][1], spans[0][1] - spans[0][0]
-    for at in range(1, len(spans)):
-        start, stop = spans[at]
-        if files[at] != files[at - 1]:
-            found[at], reach = None, start
-        elif start > reach:
-            found[at], reach = start - reach, start
-        wanted += max(0, stop - reach)
-        reach = max(reach, stop)
-    return found, wanted
+def _take_kept(kept: Sequence[tuple[Piece, memoryview]]) -> None:
+    """Hand over pieces that are kept; where that fails, they came damaged, and are fetched anew."""
+    try:
+        _take([piece for piece, _ in kept], [data for _, data in kept])
+    except DamagedError:
+        raise ChangedError(kept[0][0].place) from None
 
 
-def _limited(spans: Sequence[tuple[int, int]], breaks: Sequence[int], most: int) -> Iterable[slice]:
-    for first, last in pairwise(breaks):
-        begin = first
-        for at in range(first + 1, last):
-            if spans[at][1] - spans[begin][0] > most:
-                yield slice(begin, at)
-                begin = at
-        yield slice(begin, last)
+def _take(pieces: Sequence[Piece], data: Sequence[memoryview]) -> None:
+    for group in _groups(pieces):
+        for piece, each in zip(pieces[group], pieces[group][0].unpack(data[group]), strict=True):
+            piece.take(each)
 
 
-def _request(pieces: Sequence[Piece]) -> tuple[int, Request]:
-    """Return the bytes of a request for pieces of one file, and what makes it."""
+def _groups(pieces: Sequence[Piece]) -> list[slice]:
+    """Return which pieces are decoded together."""
+    most = pieces[0].together if pieces else 1
+    return [slice(at, at + most) for at in range(0, len(pieces), most)]
+
+
+def _require_same(piece: Piece) -> None:
+    """Raise ChangedError where a file is another than that of which a piece, its last, is kept; most stores tell by a stat."""
+    found: Stat | Range | None = piece.place.stat()
+    if found is None or found.tag != piece.version:
+        found = piece.place.read_range(0, 1)
+        if found is None or found.version != piece.version:
+            raise ChangedError(piece.place)
+    if found.size < piece.stop:
+        raise _cut_off(piece.place, found.size, piece.stop)
+
+
+def _cut_off(place: Location, size: int, stop: int) -> DamagedError:
+    return DamagedError(f"{place} is cut off: it has {size} bytes, and ends before byte {stop}. Write it again.")
+
+
+def _request(pieces: Sequence[Piece], kept: int = 0) -> tuple[int, Request]:
+    """Return the bytes of a request for pieces of one file, and what makes it; ``kept`` bytes of all files may be kept."""
     place, start, stop = pieces[0].place, pieces[0].start, max(piece.stop for piece in pieces)
+    groups = _groups(pieces)
     small = sum(piece.stop - piece.start for piece in pieces) < SMALL_BYTES * len(pieces)
 
     def request() -> Callable[[], None] | None:
@@ -201,12 +153,17 @@ def _request(pieces: Sequence[Piece]) -> tuple[int, Request]:
         if stop > start and (found is None or any((piece.version or found.version) != found.version for piece in pieces)):
             raise ChangedError(place)  # pieces may come of indexes that were read at different times
         if found and len(found.data) < stop - start:
-            raise DamagedError(f"{place} is cut off: it has {found.size} bytes, and ends before byte {stop}. Write it again.")
-        data = memoryview(found.data if found else b"")
+            raise _cut_off(place, found.size, stop)
+        if found and kept:
+            KEPT.put(place, found.version, start, found.data, kept)
+        whole = memoryview(found.data if found else b"")
+        data = [whole[piece.start - start : piece.stop - start] for piece in pieces]
+        first = pieces[0].unpack(data[groups[0]])  # here, as several threads can decode
 
         def take() -> None:
-            for piece in pieces:
-                piece.take(data[piece.start - start : piece.stop - start])
+            for piece, each in zip(pieces, first, strict=False):
+                piece.take(each)
+            _take(pieces[len(first) :], data[len(first) :])
 
         if small:
             return take
@@ -216,13 +173,14 @@ def _request(pieces: Sequence[Piece]) -> tuple[int, Request]:
     return stop - start, request
 
 
-def concurrently(requests: Iterable[tuple[int, Request]], limits: Limits | None = None) -> None:
+def concurrently(requests: Iterable[tuple[int, Request]], limits: Limits | None = None, meanwhile: Rest = None) -> None:
     """Make requests, several at once, as far as the bytes that they hold allow; the first error ends it.
 
-    No request may make others by this function, since they might wait for each other.
+    No request may make others by this function, since they might wait for each other. What can be done ``meanwhile`` is done
+    while they are under way.
     """
     limits, requests = limits or Limits.configured(), list(requests)
-    if len(requests) == 1:
+    if len(requests) == 1 and not meanwhile:
         _finish(requests[0][1]())
         return
     under_way: dict[Future[Rest], int] = {}
@@ -231,6 +189,7 @@ def concurrently(requests: Iterable[tuple[int, Request]], limits: Limits | None 
             while under_way and sum(under_way.values()) + size > limits.held:
                 _finish_some(under_way)
             under_way[_pool().submit(request)] = size
+        _finish(meanwhile)
         while under_way:
             _finish_some(under_way)
     finally:
@@ -259,44 +218,6 @@ def _pool() -> ThreadPoolExecutor:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)  # its threads stayed behind
-
-
-class Indexes:
-    """Indexes of files that were read, each with the version of its file. Whoever uses one must learn that it is still that."""
-
-    def __init__(self) -> None:
-        self._found: OrderedDict[Hashable, tuple[Any, str]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Hashable) -> tuple[Any, str] | None:
-        """Return an index, by its file and what else tells it from others, and the version of the file."""
-        with self._lock:
-            if key in self._found:
-                self._found.move_to_end(key)
-            return self._found.get(key)
-
-    def put(self, key: Hashable, index: Any, version: str, size: int) -> None:
-        """Keep an index of some bytes, unless that is many, or nothing could tell that it is outdated."""
-        if version and size <= KEPT_INDEX_BYTES:
-            with self._lock:
-                self._found[key] = index, version
-                self._found.move_to_end(key)
-                if len(self._found) > KEPT_INDEXES:
-                    self._found.popitem(last=False)
-
-    def forget(self, key: Hashable) -> None:
-        """Drop an index."""
-        with self._lock:
-            self._found.pop(key, None)
-
-    def clear(self) -> None:
-        """Drop all."""
-        with self._lock:
-            self._found.clear()
-
-
-INDEXES = Indexes()
-"""Those of this process."""
 
 
 def in_parts(box: Box, chunk: Index) -> list[Box]:
@@ -333,6 +254,7 @@ def steadily(read: Callable[[], T]) -> T:
         except ChangedError as error:
             place = error.args[0]
             INDEXES.clear()  # whoever replaced one file has hardly done so alone
+            KEPT.clear()
     raise ConflictError(f"{place} was replaced {ATTEMPTS} times while it was read. Read it again when its writers are done.")
 
 

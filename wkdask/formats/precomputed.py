@@ -182,7 +182,7 @@ class PrecomputedArray:
         plain = self.location.is_local and "\\" not in self.location.url  # which tensorstore takes for a slash on some systems
         if plain and self._for_tensorstore(box):
             return read_local(self.volume, self.location, self.spec, self.scale, box, keep=keep)
-        return read_box(self, box)
+        return read_box(self, box, keep=keep)
 
     def _for_tensorstore(self, box: Box) -> bool:
         """Whether no file of a box is compressed once more; DamagedError where one has not the size of its voxels."""

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from wkdask.errors import InputError, MetadataError
+from wkdask.errors import MetadataError
 from wkdask.formats.precomputed_shard import Sharding
 from wkdask.formats.spec import ArraySpec, Codec
 from wkdask.geometry.grid import Index
@@ -109,7 +109,7 @@ def parse_scale(document: Json, entry: Json, where: str) -> tuple[ArraySpec, Sca
     """
     try:
         return _parse(document, entry)
-    except (MetadataError, InputError) as error:
+    except MetadataError as error:
         said = f"{where}, scale {entry['key'][:80]!r}: {error}"
         raise MetadataError(f"{said} Restore the file, or write the volume again.") from None
 

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wkdask.errors import DamagedError
-from wkdask.formats.fetching import INDEXES, Piece, concurrently, fetch, fetch_whole, read_parts, steadily
+from wkdask.formats.fetching import Piece, concurrently, fetch, fetch_whole, read_parts, steadily
+from wkdask.formats.kept import INDEXES
 from wkdask.formats.precomputed_chunks import decode_file, decode_sharded, most_bytes, naming, require_length
 from wkdask.formats.precomputed_info import Scale
 from wkdask.formats.precomputed_minishard import index_span, parse_index, span_in
 from wkdask.formats.precomputed_shard import Sharding
 from wkdask.formats.spec import ArraySpec
+from wkdask.formats.tensorstore_reader import is_kept
 from wkdask.geometry.grid import Box, Index
 from wkdask.storage import Location
 from wkdask.storage.ranges import Range
@@ -35,13 +37,14 @@ Key = tuple[Location, int]
 """A shard, and one of its minishards."""
 
 
-def read_box(array: PrecomputedArray, box: Box) -> Array:
-    """Read a box that lies within an array, Fortran-ordered; what is not stored is 0."""
+def read_box(array: PrecomputedArray, box: Box, *, keep: bool = True) -> Array:
+    """Read a box that lies within an array, Fortran-ordered; what is not stored is 0. See `wkdask.formats.ranged.read_box`."""
+    keep = keep and is_kept(box, array.spec)
     out = np.zeros(box.shape, array.spec.dtype, order="F")
-    return read_parts(partial(_read_part, array), box, array.spec.chunk, out)
+    return read_parts(partial(_read_part, array, keep), box, array.spec.chunk, out)
 
 
-def _read_part(array: PrecomputedArray, box: Box, out: Array) -> None:
+def _read_part(array: PrecomputedArray, keep: bool, box: Box, out: Array) -> None:
     out[...] = 0  # where a shard was replaced meanwhile, by one with fewer chunks
     units = array.spec.grid.units(box)
 
@@ -52,11 +55,13 @@ def _read_part(array: PrecomputedArray, box: Box, out: Array) -> None:
 
     indexes = map(units.cell, units.covering(box))
     wanted = ((array.unit_location(index), index, array.region(index).shape) for index in indexes)
-    read_units(array.spec, array.scale, wanted, take)
+    read_units(array.spec, array.scale, wanted, take, keep=keep)
 
 
-def read_units(spec: ArraySpec, scale: Scale, units: Iterable[Unit], take: Callable[[Index, Array], None]) -> None:
-    """Read chunks, and hand each that is stored to a function, in any thread.
+def read_units(
+    spec: ArraySpec, scale: Scale, units: Iterable[Unit], take: Callable[[Index, Array], None], *, keep: bool = False
+) -> None:
+    """Read chunks, and hand each that is stored to a function, in any thread; ``keep`` is what `fetch` takes it for.
 
     Raises
     ------
@@ -98,7 +103,7 @@ def read_units(spec: ArraySpec, scale: Scale, units: Iterable[Unit], take: Calla
                 known[key] = pieces(key, *index)
     anew = read_minishards(scale.sharding, [key for key in wanted if not known.get(key)])
     known |= {key: pieces(key, *found) for key, found in anew.items()}
-    fetch([piece for found in known.values() for piece in found])
+    fetch([piece for found in known.values() for piece in found], keep=keep)
 
 
 def read_unit(spec: ArraySpec, scale: Scale, unit: Unit) -> Array | None:

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from operator import add, itemgetter, mul
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wkdask.errors import DamagedError, MetadataError
-from wkdask.formats.fetching import INDEXES, Piece, concurrently, fetch, fetch_whole, read_parts
+from wkdask.formats.fetching import Piece, concurrently, fetch, fetch_whole, read_parts
+from wkdask.formats.kept import INDEXES
 from wkdask.formats.shard import MISSING, ShardIndex
 from wkdask.formats.spec import ArraySpec
+from wkdask.formats.tensorstore_reader import is_kept
 from wkdask.formats.zarr3_codecs import Chain, worst_case
 from wkdask.formats.zarr3_nested import Source
 from wkdask.geometry.grid import Box, Index
@@ -24,6 +27,9 @@ from wkdask.storage.location import explained
 
 if TYPE_CHECKING:
     from wkdask.formats.zarr3 import Zarr3Array
+
+TOGETHER_BYTES = 4 << 20
+"""Of voxels that are decoded at once."""
 
 
 def shard_entries(
@@ -48,6 +54,22 @@ def _shard_entries(place: Location, stat: Stat, chunks: int, index: ShardIndex) 
 
 
 _known_entries = lru_cache(maxsize=64)(_shard_entries)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownIndex:
+    """The index of a shard: (offset, bytes) of each chunk, in C order.
+
+    ``full`` says that it accounts for each byte of the file once; see `has_strange_bytes`.
+    """
+
+    entries: np.ndarray[Any, Any]
+    full: bool
+
+
+def _accounts_for(entries: np.ndarray[Any, Any], index: ShardIndex, size: int) -> bool:
+    """Whether the chunks of a shard, and its index, have as many bytes as its file."""
+    return int(entries[entries[:, 0] != MISSING, 1].sum()) + index.size(len(entries)) == size
 
 
 def read_chunk(
@@ -81,20 +103,32 @@ def _naming(place: Location, cell: Index) -> Iterator[None]:
         raise DamagedError(f"{place} is damaged: in chunk {cell}, {error}. Write it again.") from None
 
 
-def read_box(array: Zarr3Array, box: Box) -> np.ndarray[Any, Any]:
-    """Read a box that lies within an array whose codecs are ours; chunks that are not stored have the fill value."""
+def read_box(array: Zarr3Array, box: Box, *, keep: bool = True) -> np.ndarray[Any, Any]:
+    """Read a box that lies within an array whose codecs are ours; chunks that are not stored have the fill value.
+
+    ``keep`` says that its chunks, and those between them in their files, may soon be wanted.
+    """
     spec = array.spec
+    keep = keep and is_kept(box, spec)
     out = np.full(box.shape, spec.fill, spec.dtype, order=array.layout.memory_order)
-    return read_parts(partial(_read_part, array), box, spec.chunk, out)
+    return read_parts(partial(_read_part, array, keep), box, spec.chunk, out)
 
 
-def _read_part(array: Zarr3Array, box: Box, out: np.ndarray[Any, Any]) -> None:
+def _read_part(array: Zarr3Array, keep: bool, box: Box, out: np.ndarray[Any, Any]) -> None:
     spec, chain = array.spec, array.chain("read")
     out[...] = spec.fill  # where a shard was replaced meanwhile, by one with fewer chunks
 
-    def place_chunk(place: Location, cell: Index, data: bytes | memoryview) -> None:
-        with _naming(place, cell):
-            voxels = chain.decode(data, spec.chunk)
+    def unpack(data: Sequence[memoryview]) -> Sequence[Any]:
+        try:
+            return chain.decode_all(data, spec.chunk)
+        except DamagedError:  # each is decoded alone, then, which tells of what chunk it is
+            return data
+
+    def place_chunk(place: Location, cell: Index, data: bytes | memoryview | np.ndarray[Any, Any]) -> None:
+        voxels = data
+        if not isinstance(voxels, np.ndarray):
+            with _naming(place, cell):
+                voxels = chain.decode(voxels, spec.chunk)
         origin = tuple(map(mul, cell, spec.chunk))
         hit = Box(origin, tuple(map(add, origin, spec.chunk))).intersect(box)
         out[hit.relative_to(box.start).slices] = voxels[hit.relative_to(origin).slices]
@@ -106,27 +140,33 @@ def _read_part(array: Zarr3Array, box: Box, out: np.ndarray[Any, Any]) -> None:
         places = ((array.unit_location(cell), cell) for cell in cells)
         fetch_whole((place, most, partial(place_chunk, place, cell)) for place, cell in places)
     else:
-        fetch(_pieces(array, cells, box, place_chunk))
+        fetch(_pieces(array, cells, box, place_chunk, unpack), keep=keep)
 
 
 def _pieces(
-    array: Zarr3Array, units: Sequence[Index], box: Box, take: Callable[[Location, Index, memoryview], None]
+    array: Zarr3Array,
+    units: Sequence[Index],
+    box: Box,
+    take: Callable[[Location, Index, Any], None],
+    unpack: Callable[[Sequence[memoryview]], Sequence[Any]],
 ) -> list[Piece]:
     """Return what is wanted of shards, after reading the indexes that are not known.
 
     Those of which nothing is wanted are read too: no answer would tell that they are outdated.
     """
 
-    def stored(place: Location, entries: np.ndarray[Any, Any], version: str) -> list[Piece]:
-        chunks = _stored(array, places[place], entries, box)
-        return [Piece(place, version, start, start + size, partial(take, place, cell)) for cell, start, size in chunks]
+    def stored(place: Location, index: KnownIndex, version: str) -> list[Piece]:
+        chunks = _stored(array, places[place], index.entries, box)
+        several = (unpack, together) if index.full else ()
+        return [Piece(place, version, a, a + n, partial(take, place, cell), *several) for cell, a, n in chunks]
 
+    together = max(1, TOGETHER_BYTES // (math.prod(array.spec.chunk) * array.spec.itemsize))
     places = {array.unit_location(index): index for index in units}
     pieces: list[Piece] = []
     anew, chunks = [], math.prod(array.spec.grid.chunks_per_unit)
     for place in places:
         known, found = INDEXES.get(place), []
-        if known and known[0].size == 2 * chunks:  # else of an array of before
+        if known and len(known[0].entries) == chunks:  # else of an array of before
             with suppress(DamagedError):  # as of an array of before, whose chunks were larger
                 found = stored(place, *known)
         pieces += found
@@ -151,14 +191,9 @@ def _stored(array: Zarr3Array, index: Index, entries: np.ndarray[Any, Any], box:
     return found
 
 
-def read_indexes(
-    places: Sequence[Location], chunks: int, index: ShardIndex
-) -> dict[Location, tuple[np.ndarray[Any, Any], str]]:
-    """Read the indexes of shards, several at once; return (offset, bytes) of each chunk, and the version of the file.
-
-    Places without a file are left out.
-    """
-    found: dict[Location, tuple[np.ndarray[Any, Any], str]] = {}
+def read_indexes(places: Sequence[Location], chunks: int, index: ShardIndex) -> dict[Location, tuple[KnownIndex, str]]:
+    """Read the indexes of shards, several at once; return each with the version of its file, if there is one."""
+    found: dict[Location, tuple[KnownIndex, str]] = {}
     size = index.size(chunks)
 
     def read(place: Location) -> None:
@@ -166,8 +201,9 @@ def read_indexes(
         answer = place.read_range(0, size) if index.first else place.read_range(-size)
         if answer:
             entries = index.parse(answer.data, chunks, answer.size, place)
-            INDEXES.put(place, entries, answer.version, entries.nbytes)
-            found[place] = entries, answer.version
+            known = KnownIndex(entries, _accounts_for(entries, index, answer.size))
+            INDEXES.put(place, known, answer.version, entries.nbytes)
+            found[place] = known, answer.version
 
     concurrently((size, partial(read, place)) for place in places)
     return found
@@ -224,9 +260,7 @@ def has_strange_bytes(array: Zarr3Array, box: Box) -> bool:
 
 @lru_cache(maxsize=1024)
 def _is_accounted_for(place: Location, stat: Stat, chunks: int, index: ShardIndex) -> bool:
-    entries = _shard_entries(place, stat, chunks, index)
-    sizes = entries[entries[:, 0] != MISSING, 1]
-    return int(sizes.sum()) + index.size(chunks) == stat.size
+    return _accounts_for(_shard_entries(place, stat, chunks, index), index, stat.size)
 
 
 def require_sizes(array: Zarr3Array, box: Box) -> None:

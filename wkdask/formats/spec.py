@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -10,13 +9,9 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from wkdask.errors import InputError
 from wkdask.geometry.grid import Box, Grid, Index
 from wkdask.metadata import LayerProperties, VoxelSize
 from wkdask.storage import Location
-
-MOST_CHUNKS = 1 << 62
-"""Of an array: they are numbered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +52,6 @@ class ArraySpec:
         handles and writers count from the first voxel; `box` and all above the formats count from the origin.
     fill
         The value of voxels that are not stored.
-
-    Raises
-    ------
-    InputError
-        Where there are more chunks than can be numbered.
     """
 
     shape: Index
@@ -77,8 +67,6 @@ class ArraySpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "offset", self.offset or (0,) * len(self.shape))
         object.__setattr__(self, "grid", Grid(self.shape, self.chunk, self.unit))
-        if math.prod(-(-n // edge) for n, edge in zip(self.shape, self.chunk, strict=True)) > MOST_CHUNKS:
-            raise InputError(f"An array of {self.shape} voxels has more than {MOST_CHUNKS} chunks of {self.chunk}. Check its shape.")
 
     @property
     def box(self) -> Box:

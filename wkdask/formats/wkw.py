@@ -87,10 +87,7 @@ class Wkw:
                 f"{location} would end at voxel {max(units) * edge}, as its layer's box or the names of its files have it, but "
                 f"positions of WKW end at {MAX_EDGE}. Correct the box, or the names."
             )
-        try:
-            return WkwArray(location, header.spec((header.channels, *(n * edge for n in units))))
-        except InputError as error:
-            raise InputError(f"{location}: {error}") from None
+        return WkwArray(location, header.spec((header.channels, *(n * edge for n in units))))
 
     def at(self, location: Location, spec: ArraySpec) -> WkwArray:
         """Return the handle of an array that is not there yet; nothing is written.
@@ -148,9 +145,12 @@ class WkwArray:
         """Return a unit's file as it is now; None where there is none. See `wkdask.formats.wkw_file.open_file`."""
         return open_file(self.unit_location(index), self.header, known=known)
 
-    def read(self, box: Box, *, keep: bool = True) -> np.ndarray[Any, Any]:  # noqa: ARG002 - blocks decode as fast as they are kept
-        """Read a box that lies within the array, in stored axes, Fortran-ordered."""
-        return read_box(self, box) if self.location.is_local else read_ranged(self, box)
+    def read(self, box: Box, *, keep: bool = True) -> np.ndarray[Any, Any]:
+        """Read a box that lies within the array, in stored axes, Fortran-ordered.
+
+        ``keep`` says that its blocks may soon be wanted again; of local files they decode as fast as they are kept.
+        """
+        return read_box(self, box) if self.location.is_local else read_ranged(self, box, keep=keep)
 
     def write(self, box: Box, block: np.ndarray[Any, Any]) -> None:
         """Write any box.

@@ -12,7 +12,9 @@ import numpy as np
 
 from wkdask.errors import DamagedError
 from wkdask.formats.codecs import decode
-from wkdask.formats.fetching import INDEXES, Piece, concurrently, fetch, read_parts
+from wkdask.formats.fetching import Piece, concurrently, fetch, read_parts
+from wkdask.formats.kept import INDEXES
+from wkdask.formats.tensorstore_reader import is_kept
 from wkdask.formats.wkw_file import DataFile, numbers_of, open_ranged
 from wkdask.formats.wkw_header import CODECS
 from wkdask.formats.wkw_reader import by_unit, named, voxels_of
@@ -25,13 +27,14 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 
-def read_ranged(array: WkwArray, box: Box) -> Array:
-    """Read a box that lies within an array, Fortran-ordered; what is not stored is 0."""
+def read_ranged(array: WkwArray, box: Box, *, keep: bool = True) -> Array:
+    """Read a box that lies within an array, Fortran-ordered; what is not stored is 0. See `wkdask.formats.ranged.read_box`."""
+    keep = keep and is_kept(box, array.spec)
     out = np.empty(box.shape, array.spec.dtype, order="F")
-    return read_parts(partial(_read_part, array), box, array.spec.chunk, out)
+    return read_parts(partial(_read_part, array, keep), box, array.spec.chunk, out)
 
 
-def _read_part(array: WkwArray, box: Box, out: Array) -> None:
+def _read_part(array: WkwArray, keep: bool, box: Box, out: Array) -> None:
     out[...] = 0
     units = {array.unit_location(index): (index, hit) for index, hit in by_unit(array, box)}
     known = ((place, INDEXES.get(place)) for place in units)
@@ -46,7 +49,8 @@ def _read_part(array: WkwArray, box: Box, out: Array) -> None:
 
     size = array.header.data_start
     concurrently((size, partial(read_header, place)) for place in units if place not in files)
-    fetch([piece for place, found in files.items() for piece in _pieces_of(*found, array, units[place], box, out)])
+    pieces = [piece for place, found in files.items() for piece in _pieces_of(*found, array, units[place], box, out)]
+    fetch(pieces, keep=keep)
 
 
 def _pieces_of(file: DataFile, version: str, array: WkwArray, unit: tuple[Index, Box], box: Box, out: Array) -> Iterator[Piece]:

@@ -139,7 +139,7 @@ class Zarr3Array:
             if self.layout.chain and self.layout.chain.blosc:
                 require_sizes(self, box)
             return read_local(self.location, "zarr3", box, self.spec, keep=keep, order=self.layout.memory_order)
-        return read_box(self, box) if self.layout.chain else read_units(self, box)
+        return read_box(self, box, keep=keep) if self.layout.chain else read_units(self, box)
 
     def chain(self, verb: str) -> Chain:
         """Return how chunks are encoded.

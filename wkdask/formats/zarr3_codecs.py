@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Protocol
@@ -18,7 +18,16 @@ from typing import Any, Protocol
 import numpy as np
 
 from wkdask.errors import DamagedError, MetadataError
-from wkdask.formats.codecs import BLOSC, SHUFFLES, blosc_encoder, decode_up_to, encoder, usual_shuffle, zstd_encoder
+from wkdask.formats.codecs import (
+    BLOSC,
+    SHUFFLES,
+    blosc_encoder,
+    decode_frames,
+    decode_up_to,
+    encoder,
+    usual_shuffle,
+    zstd_encoder,
+)
 from wkdask.formats.shard import ShardIndex, checksum
 from wkdask.formats.spec import ArraySpec, Codec
 from wkdask.geometry.grid import Index
@@ -187,11 +196,25 @@ class Chain:
         DamagedError
             Where the data does not decode, fails a checksum, or has another size.
         """
-        size, kind, shape, axes = _as_stored(self.order, self.dtype, chunk)
+        size = math.prod(chunk) * np.dtype(self.dtype).itemsize
         for left in range(len(self.packers) - 1, -1, -1):
             data = self.packers[left].decode(data, worst_case(size) if left else size)
         if len(data) != size:
             raise DamagedError(f"a chunk decodes to {len(data)} bytes instead of {size}")
+        return self._voxels(data, chunk)
+
+    def decode_all(self, data: Sequence[bytes | memoryview], chunk: Index) -> list[np.ndarray[Any, Any]]:
+        """Return the voxels of several chunks, of which zstd decodes many small ones in half the time of one after the other.
+
+        What lies behind a chunk's frame is passed over then.
+        """
+        if len(self.packers) == 1 and isinstance(self.packers[0], Zstd) and len(data) > 1:
+            unpacked = decode_frames(data, math.prod(chunk) * np.dtype(self.dtype).itemsize)
+            return [self._voxels(one, chunk) for one in unpacked]
+        return [self.decode(one, chunk) for one in data]
+
+    def _voxels(self, data: Any, chunk: Index) -> np.ndarray[Any, Any]:
+        kind, shape, axes = _as_stored(self.order, self.dtype, chunk)
         array: np.ndarray[Any, Any] = np.frombuffer(data, kind)
         if self.dtype == "|b1":
             array = (array != 0).view("u1")
@@ -199,11 +222,11 @@ class Chain:
 
 
 @lru_cache(maxsize=64)
-def _as_stored(order: Index, dtype: str, chunk: Index) -> tuple[int, np.dtype[Any], Index, Index]:
-    """Return bytes, dtype and shape of a chunk as it is stored, and the order of its axes in which they are the array's."""
+def _as_stored(order: Index, dtype: str, chunk: Index) -> tuple[np.dtype[Any], Index, Index]:
+    """Return dtype and shape of a chunk as it is stored, and the order of its axes in which they are the array's."""
     kind = np.dtype("u1" if dtype == "|b1" else dtype)
     shape = tuple(chunk[axis] for axis in order)
-    return math.prod(chunk) * kind.itemsize, kind, shape, tuple(np.argsort(order).tolist())
+    return kind, shape, tuple(np.argsort(order).tolist())
 
 
 def worst_case(size: int) -> int:

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeGuard
 
 import numpy as np
 
-from wkdask.errors import InputError, MetadataError
+from wkdask.errors import MetadataError
 from wkdask.formats.shard import ShardIndex
 from wkdask.formats.spec import ArraySpec
 from wkdask.formats.zarr3_codecs import (
@@ -117,7 +117,7 @@ def parse_document(data: bytes, where: str) -> tuple[ArraySpec, Layout]:
         document = json.loads(data)
         others = {parse_codec_object(codec)[0] for codec in _all_codecs(document["codecs"])} - BY_TENSORSTORE
         found = _parse(document)
-    except (MetadataError, InputError) as error:
+    except MetadataError as error:
         raise MetadataError(f"{where}: {error} Restore the file, or write the array again.") from None
     except (ValueError, RecursionError) as error:
         raise MetadataError(f"{where} is no JSON: {str(error)[:200]}. Restore the file.") from None

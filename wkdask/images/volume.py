@@ -175,8 +175,9 @@ class Volume:
         if isinstance(self.array, ZippedArray):
             return
         units = self.array.spec.grid.units()
-        for number in sorted({i * (len(units) - 1) // max(1, SAMPLED_FILES - 1) for i in range(SAMPLED_FILES)}):
-            if number < len(units):
+        count = units.cells.size  # more, perhaps, than `len` can say
+        for number in sorted({i * (count - 1) // max(1, SAMPLED_FILES - 1) for i in range(SAMPLED_FILES)}):
+            if number < count:
                 yield self.array.unit_location(units.cell(number))  # type: ignore[attr-defined]
 
     def stamp(self, z: int) -> tuple[str, int, int, int]:

@@ -174,7 +174,9 @@ def unpacked(archive: str, descriptor: int, found: os.stat_result, member: Membe
     try:
         data = _inflated(descriptor, start, member)
     except (ValueError, zlib.error) as error:
-        raise CorruptImageError(f"'{member.name}' in '{archive}' can not be unpacked: {str(error)[:300]}. Pack it anew.") from error
+        raise CorruptImageError(
+            f"'{member.name}' in '{archive}' can not be unpacked: {str(error)[:300]}. Pack it anew."
+        ) from error
     with _lock:
         _unpacked[key] = data
         while len(_unpacked) > 1 and sum(map(len, _unpacked.values())) > KEPT_BYTES:

@@ -1,20 +1,30 @@
-"""A hook that sees each change that storage makes, right after it happened.
+"""Each change that storage makes, told right after it happened, and counted.
 
-Tests use it to count writes, and to kill a process after its k-th rename; nothing in the package depends on it.
+Tests use it to count writes, and to kill a process after its k-th rename. The package itself only asks whether this process has
+changed anything since.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 Observer = Callable[[str, str], None]
 
 _observers: list[Observer] = []
+_numbers = itertools.count(1)
+_last = [0]
+
+
+def last_change() -> int:
+    """Return the number of the last change that this process has made."""
+    return _last[0]
 
 
 def notify(event: str, url: str) -> None:
     """Tell all observers: ``publish``, ``append``, ``commit`` or ``delete``, and the URL that it happened to."""
+    _last[0] = next(_numbers)
     for observer in _observers:
         observer(event, url)
 
