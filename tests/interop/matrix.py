@@ -91,10 +91,10 @@ def reason(peer: str, way: str, cell: Cell) -> str | None:
 
 def webknossos_reason(way: str, cell: Cell) -> str | None:
     """Return why the webknossos library can not."""
-    if cell.axes != CXYZ:
-        return "is asked for the axes c, x, y, z alone"
     if way == WAYS[0]:
         return None
+    if cell.axes != CXYZ:
+        return "is asked to write the axes c, x, y, z alone"
     if cell.format not in ("zarr3", "wkw"):
         return "writes Zarr 3 and WKW alone"
     if cell.codec not in ("none", FORMATS[cell.format].usual_codec.name):

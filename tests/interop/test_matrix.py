@@ -20,7 +20,7 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 import wkdask as wk
 from tests.interop.matrix import CXYZ, PAGE, WAYS, Cell, cells, page, reason
 from wkdask.formats import FORMATS, ArraySpec, open_array
-from wkdask.geometry import BoundingBox
+from wkdask.geometry import NDBoundingBox
 from wkdask.metadata import LayerProperties, MagProperties, Properties, VoxelSize
 from wkdask.storage import Location
 from wkdask.testing.strategies import codec_of
@@ -202,14 +202,15 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Location:
     for n, cell in TABLE:
         place = root / f"l{n}" / "1"
         write_ours(place, cell)
-        if cell.axes == CXYZ:
-            box = BoundingBox((0, 0, 0), cell.shape[1:])
-            layer = LayerProperties.new(f"l{n}", "color", cell.dtype, cell.channels, cell.format, box)
-            order = {axis: i for i, axis in enumerate(CXYZ)}
-            cube = cell.unit[1] if cell.format == "wkw" else None
-            layer = layer.with_mag(MagProperties.new(1, path=f"./l{n}/1", axis_order=order, cube_length=cube))
-            FORMATS[cell.format].write_groups(root, layer, properties.voxel_size)
-            properties = properties.with_layer(layer)
+        places = {axis: i for i, axis in enumerate(cell.axes)}
+        names = (*(axis for axis in cell.axes if axis not in CXYZ), "x", "y", "z")
+        size = tuple(cell.shape[places[axis]] for axis in names)
+        box = NDBoundingBox((0,) * len(names), size, names, tuple(places[axis] for axis in names))
+        layer = LayerProperties.new(f"l{n}", "color", cell.dtype, cell.channels, cell.format, box)
+        cube = cell.unit[1] if cell.format == "wkw" else None
+        layer = layer.with_mag(MagProperties.new(1, path=f"./l{n}/1", axis_order=places, cube_length=cube))
+        FORMATS[cell.format].write_groups(root, layer, properties.voxel_size)
+        properties = properties.with_layer(layer)
     (root / "datasource-properties.json").write_bytes(properties.to_json())
     return root
 

@@ -201,7 +201,8 @@ def test_a_finished_job_is_over_before_its_receipts_go(make_stack, tmp_path, mon
 def test_tasks_whose_worker_died_before_it_could_tell_are_done_again(make_stack, tmp_path):
     class Twice(ThreadPool):
         def start(self, plan, batches):
-            return [self._executor.submit(lambda batch=batch: execute(plan, batch) and execute(plan, batch)) for batch in batches]
+            twice = [lambda batch=batch: execute(plan, batch) and execute(plan, batch) for batch in batches]
+            return [self._executor.submit(call) for call in twice]
 
     source, _ = make_stack((40, 50, 40))
     report = plan(source, tmp_path / "ds").run(pool=Twice(2))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numcodecs
 import numpy as np
 import pytest
 
@@ -42,7 +44,15 @@ def require_named(place: Location, document: Path) -> None:
     assert not verify(place).faults
 
 
-CODECS = [("zarr", "gzip:1"), ("zarr", "zstd:1"), ("n5", "gzip:1"), ("n5", "zstd:1"), ("wkw", "none"), ("wkw", "lz4")]
+CODECS = [
+    ("zarr", "gzip:1"),
+    ("zarr", "zstd:1"),
+    ("n5", "gzip:1"),
+    ("n5", "zstd:1"),
+    ("n5", "lz4"),
+    ("wkw", "none"),
+    ("wkw", "lz4"),
+]
 
 
 @pytest.mark.parametrize(("data_format", "codec"), CODECS)
@@ -62,3 +72,34 @@ def test_bytes_behind_a_unit_are_named(data_format: str, codec: str, tmp_path: P
         out.write(b"x")
     [fault] = verify(place).faults
     assert (fault.kind, fault.path) == ("damaged", str(file)) and "behind its data" in fault.reason
+
+
+OTHERS = {"lzma": "xz", "bz2": "bzip2", "zlib": "gzip", "lz4": None}
+"""What numcodecs calls compressors that we do not write, and what N5 does; its lz4 is another one."""
+
+
+@pytest.mark.parametrize(
+    ("data_format", "codec"), [*(("zarr", codec) for codec in OTHERS), *(("n5", codec) for codec in OTHERS if OTHERS[codec])]
+)
+def test_bytes_behind_units_of_other_writers_are_named(data_format: str, codec: str, tmp_path: Path) -> None:
+    box = wk.BoundingBox((0, 0, 0), (32, 32, 32))
+    layer = wk.Dataset(str(tmp_path / "a"), voxel_size=(4, 4, 40)).add_layer(
+        "em", "color", dtype="uint8", data_format=data_format, bounding_box=box
+    )
+    layer.add_mag(1, chunk_shape=32, compress=False).write(np.ones((1, 32, 32, 32), "uint8"), absolute_offset=(0, 0, 0))
+    place, folder = Location(str(tmp_path / "a")), tmp_path / "a/em/1"
+    array = open_array(place / "em/1", data_format, (32, 32, 32))
+    [unit] = array.written_units()
+    file, document = Path(array.unit_location(unit).url), folder / ("attributes.json" if data_format == "n5" else ".zarray")
+    head = 4 + 4 * 4 if data_format == "n5" else 0
+    said = {"type": OTHERS[codec], "useZlib": True} if data_format == "n5" else {"id": codec}
+    name = "compression" if data_format == "n5" else "compressor"
+    document.write_text(json.dumps(json.loads(document.read_text()) | {name: said}))
+    data = file.read_bytes()
+    packed = data[:head] + numcodecs.get_codec({"id": codec}).encode(data[head:])
+    file.write_bytes(packed)
+    np.testing.assert_array_equal(wk.Dataset.open(place).get_layer("em").get_mag(1).read(), 1)
+    assert [fault.kind for fault in verify(place).faults] == []
+    file.write_bytes(packed + b"x")
+    [fault] = verify(place).faults
+    assert (fault.kind, fault.path) == ("damaged", str(file))

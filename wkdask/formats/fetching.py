@@ -19,8 +19,7 @@ from wkdask.errors import ConflictError, DamagedError
 from wkdask.formats.kept import INDEXES, KEPT
 from wkdask.formats.merging import Limits, merge
 from wkdask.geometry.grid import Box, Index
-from wkdask.storage import Location, Stat
-from wkdask.storage.ranges import Range
+from wkdask.storage import Location
 
 T = TypeVar("T")
 Array = np.ndarray[Any, Any]
@@ -129,13 +128,14 @@ def _groups(pieces: Sequence[Piece]) -> list[slice]:
 
 def _require_same(piece: Piece) -> None:
     """Raise ChangedError where a file is another than that of which a piece, its last, is kept; most stores tell by a stat."""
-    found: Stat | Range | None = piece.place.stat()
-    if found is None or found.tag != piece.version:
-        found = piece.place.read_range(0, 1)
-        if found is None or found.version != piece.version:
-            raise ChangedError(piece.place)
-    if found.size < piece.stop:
-        raise _cut_off(piece.place, found.size, piece.stop)
+    stat = piece.place.stat()
+    size, version = (stat.size, stat.tag) if stat else (0, "")
+    if stat and version != piece.version and (answer := piece.place.read_range(0, 1)):
+        size, version = answer.size, answer.version
+    if version != piece.version:
+        raise ChangedError(piece.place)
+    if size < piece.stop:
+        raise _cut_off(piece.place, size, piece.stop)
 
 
 def _cut_off(place: Location, size: int, stop: int) -> DamagedError:

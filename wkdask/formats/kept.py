@@ -115,6 +115,7 @@ class KeptRanges:
             for first in inner:
                 if first + len(self._ranges[place, first]) <= start + len(data):
                     self._drop(place, first)
+            self._files[place] = file  # which the last range took with it
             insort(file.starts, start)
             self._ranges[place, start] = data
             self.size += len(data)

@@ -71,6 +71,22 @@ def unpack_lz4(data: bytes | memoryview, limit: int) -> bytes:
         at += packed
 
 
+def stream_bytes(data: bytes | memoryview) -> int:
+    """Return how many bytes a stream that decodes has, up to its empty block.
+
+    Examples
+    --------
+    >>> packed = pack_lz4(b"voxels")
+    >>> stream_bytes(packed + b"more") == len(packed)
+    True
+    """
+    at, size = 0, 1
+    while size:
+        _, _, packed, size, _ = HEADER.unpack_from(data, at)
+        at += HEADER.size + int(packed)
+    return at
+
+
 def _block(packed: memoryview, method: int, size: int) -> bytes | memoryview:
     if method == RAW:
         if len(packed) != size:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import bz2
 import json
+import lzma
 import zlib
 from collections.abc import Callable, Sequence
 
 import zstandard
 
+from wkdask.formats.chunk_codecs import LZMA_MEMORY
 from wkdask.formats.n5 import N5Array
 from wkdask.formats.n5_block import header_bytes, parse_header
 from wkdask.formats.n5_document import KINDS
+from wkdask.formats.n5_lz4 import stream_bytes
 from wkdask.formats.spec import ArrayHandle
 from wkdask.formats.wkw import WkwArray
 from wkdask.formats.zarr2 import Zarr2Array
 
-STREAMS: dict[str | None, Callable[[], zlib._Decompress | bz2.BZ2Decompressor]] = {
+STREAMS: dict[str | None, Callable[[], zlib._Decompress | bz2.BZ2Decompressor | lzma.LZMADecompressor]] = {
     "gzip": lambda: zlib.decompressobj(47),  # or zlib, as N5 may have it
     "zlib": lambda: zlib.decompressobj(47),
     "bz2": bz2.BZ2Decompressor,
+    "lzma": lambda: lzma.LZMADecompressor(memlimit=LZMA_MEMORY),
 }
 
 
@@ -44,7 +48,9 @@ def _trails(array: N5Array | Zarr2Array, index: Sequence[int], kind: str | None,
     data = array.unit_location(index).read_bytes(start, most)
     if kind == "zstd":
         return _more_than_a_frame(data, most)
-    if kind not in STREAMS:
+    if kind == "lz4" and isinstance(array, N5Array):
+        return stream_bytes(data) < len(data)
+    if kind not in STREAMS:  # whose decoders refuse it
         return False
     decoder = STREAMS[kind]()
     decoder.decompress(data, most)
