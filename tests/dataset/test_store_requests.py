@@ -89,3 +89,35 @@ def test_voxels_are_asked_for_once_where_the_server_tells_no_versions(tmp_path: 
         mag.read(absolute_offset=(32, 0, 0), size=(32, 32, 32))
         asked = Counter(path.rpartition("/")[2] for method, path, _ in served.seen if method == "GET")
     assert asked["0"] == 2, asked  # index, which no version tells to be the same, and chunk
+
+
+def test_opening_asks_once_for_the_json(tmp_path: Path) -> None:
+    brain(tmp_path)
+    with serving(tmp_path) as served:
+        mag = wk.Dataset.open(f"{served.url}/brain").get_layer("color").get_mag(1)
+        assert mag.bounding_box.size == (64, 64, 64) and mag.layer.dataset.name == "brain"
+        assert [(method, path.rpartition("/")[2]) for method, path, _ in served.seen] == [("GET", "datasource-properties.json")]
+
+
+def test_attributes_are_those_of_a_second_ago_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this process changed, and what was not there, is looked for at once."""
+    brain(tmp_path)
+    with serving(tmp_path) as served:
+        dataset = wk.Dataset.open(f"{served.url}/brain")
+        layer = dataset.get_layer("color")
+        document = tmp_path / "brain" / "datasource-properties.json"
+        said = document.read_text()
+        document.write_text(said.replace('"width": 64', '"width": 32'))  # by others
+        assert layer.bounding_box.size == (64, 64, 64)
+        monkeypatch.setattr("wkdask.dataset.store.FRESH_SECONDS", 0.0)
+        assert layer.bounding_box.size == (32, 64, 64)
+        monkeypatch.undo()
+        wk.Dataset.open(str(tmp_path / "brain")).get_layer("color").bounding_box = wk.BoundingBox((0, 0, 0), (48, 64, 64))
+        assert layer.bounding_box.size == (48, 64, 64)
+
+        document.write_text(document.read_text().replace('"name": "color"', '"name": "other"'))
+        assert dataset.get_layer("other").name == "other"
+        with pytest.raises(wk.errors.LayerNotFoundError):
+            dataset.get_layer("color")
+        with pytest.raises(wk.errors.MagNotFoundError):
+            dataset.get_layer("other").get_mag(2)

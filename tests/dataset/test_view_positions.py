@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import wkdask as wk
 from tests.conftest import examples
-from wkdask.errors import InputError
+from wkdask.errors import BoxError, InputError
 
 SIZE = (24, 20, 12)
 ORDERS = [("c", "x", "y", "z"), ("c", "z", "y", "x"), ("z", "c", "x", "y"), ("x", "y", "z", "c")]
@@ -111,3 +111,36 @@ def test_older_spellings_count_voxels_of_the_mag(layer):
     with pytest.deprecated_call(match="absolute_offset"):
         mag.write(np.full((2, 2, 2), 9, "uint8"), offset=(6, 4, 3))
     assert (mag.read(absolute_offset=(12, 8, 3), size=(4, 4, 2)) == 9).all()
+
+
+@pytest.mark.parametrize(
+    ("box", "match"),
+    [
+        ({"topLeft": [-1, 0, 0], "width": 16, "height": 16, "depth": 16}, "begins below 0"),
+        ({"topLeft": [0, 0, 0], "width": 16, "height": 16, "depth": 0}, "has no voxels"),
+    ],
+)
+def test_boxes_that_a_layer_itself_has_wrong(tmp_path, box, match):
+    """The error names the layer; all of it can be read."""
+    layer = wk.Dataset(tmp_path / "ds", (1, 1, 1)).add_layer(
+        "em", "color", dtype="uint8", bounding_box=wk.BoundingBox((0, 0, 0), (16, 16, 16))
+    )
+    layer.add_mag(1).write(np.ones((16, 16, 16), "uint8"))
+    document = json.loads((tmp_path / "ds/datasource-properties.json").read_bytes())
+    document["dataLayers"][0]["boundingBox"] = box
+    (tmp_path / "ds/datasource-properties.json").write_text(json.dumps(document))
+    mag = wk.Dataset.open(tmp_path / "ds").get_layer("em").get_mag(1)
+    assert mag.read().shape == (1, box["width"], box["height"], box["depth"])
+    with pytest.raises(BoxError, match=f"^Layer 'em', mag 1: The box at .* {match}"):
+        mag.read(absolute_bounding_box=mag.bounding_box)
+
+
+def test_more_voxels_than_the_machine_has_memory_for(tmp_path):
+    layer = wk.Dataset(tmp_path / "ds", (1, 1, 1)).add_layer(
+        "em", "color", dtype="uint8", bounding_box=wk.BoundingBox((0, 0, 0), (2**20, 2**20, 2**20))
+    )
+    mag = layer.add_mag(1)
+    with pytest.raises(InputError, match=r"^Layer 'em', mag 1: the box .* has [0-9.]+ PB of voxels, .* Read smaller boxes"):
+        mag.read()
+    assert not mag.read(absolute_offset=(2**19,) * 3, size=(4, 4, 4)).any()
+    assert mag.to_dask().shape == (1, 2**20, 2**20, 2**20)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -49,3 +52,23 @@ def test_short_blocks_are_filled_up_before_they_grow() -> None:
     expected = np.zeros((1, 7, 7, 7), "uint8")
     expected[:, :5, :5, :5], expected[0, 6, 6, 6] = 1, 2
     np.testing.assert_array_equal(array.read(array.spec.grid.box), expected)
+
+
+def test_large_blocks_take_no_more_memory_than_their_files_on_disks_either(tmp_path: Path) -> None:
+    """Where tensorstore would make room for a whole block: its memory is not Python's, so that a process is looked at."""
+    place = Location(str(tmp_path / "a" / "color" / "1"))
+    spec = ArraySpec((1, 4, 4, 4), "uint16", ("c", "x", "y", "z"), (1, 4, 4, 4), (1, 4, 4, 4))
+    N5().create(place, spec).write(spec.grid.box, np.full((1, 4, 4, 4), 7, "uint16"))
+    document = json.loads((place / "attributes.json").read_bytes())
+    (place / "attributes.json").write_bytes(json.dumps(document | {"blockSize": [1 << 20, 8, 8, 8]}).encode())
+    code = """
+import resource, sys
+from wkdask.formats import N5
+from wkdask.storage import Location
+array = N5().open(Location(sys.argv[1]))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert (array.read(array.spec.grid.box) == 7).all()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    grown = int(subprocess.run([sys.executable, "-c", code, place.url], capture_output=True, check=True).stdout)
+    assert grown * (1 if sys.platform == "darwin" else 1024) < 100 << 20

@@ -244,6 +244,13 @@ def test_zip_files_that_are_made_to_harm_are_refused(tmp_path):
     (tmp_path / "text.ozx").write_text("text")
     with pytest.raises(CorruptImageError):
         find_layers(tmp_path / "text.ozx")
+    with zipfile.ZipFile(tmp_path / "name.ozx", "w") as file:
+        file.writestr("zarr.json", json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {"a": "b" * 20_000}}))
+    data = (tmp_path / "name.ozx").read_bytes()
+    (tmp_path / "name.ozx").write_bytes(data[:26] + b"\x20\x4e" + data[28:])  # a header whose name is most of the file
+    with pytest.raises(CorruptImageError, match=r"name\.ozx' is damaged") as caught:
+        find_layers(tmp_path / "name.ozx")
+    assert len(str(caught.value)) < 1000
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
@@ -336,6 +343,12 @@ def test_a_changed_volume_has_another_identity(tmp_path):
 def test_many_chunks_are_not_all_looked_at(tmp_path):
     zarr.create_array(tmp_path / "a.zarr", shape=(10**6, 10**6, 10**6), chunks=(10, 10, 10), dtype="uint8")
     [layer] = find_layers(tmp_path / "a.zarr")
+    assert len(layer.stack.identity()) == 257
+    write_precomputed(tmp_path / "more", noise("xyzc", SIZES | {"c": 1}))
+    document = json.loads((tmp_path / "more/info").read_text())
+    document["scales"][0]["size"] = [2**60, 2**60, 2**40]  # more chunks than Python's `len` can say
+    (tmp_path / "more/info").write_text(json.dumps(document))
+    [layer] = find_layers(tmp_path / "more")
     assert len(layer.stack.identity()) == 257
 
 
