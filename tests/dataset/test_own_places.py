@@ -249,7 +249,7 @@ def test_a_run_that_is_stopped_stops_no_other_one(kind, tmp_path, monkeypatch):
         running = caller.submit(lambda: layer.plan_downsample().run(pool=pools[0]))
         assert begun.wait(60)
         with contextlib.suppress(ValueError), pools[1] as other:
-            task = other.submit(None, None)
+            (task,) = other.start(None, [None])
             shutdown, left = go_on.set, threading.Thread(target=lambda: (other._over.wait(60), shutdown()))
             left.start()
             raise ValueError

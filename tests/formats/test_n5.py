@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import lzma
+import struct
 import subprocess
 import sys
 import tracemalloc
@@ -10,7 +12,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pytest
 
+from wkdask.errors import DamagedError
 from wkdask.formats import N5, ArraySpec
 from wkdask.geometry.grid import Box
 from wkdask.storage import Location
@@ -72,3 +76,23 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     grown = int(subprocess.run([sys.executable, "-c", code, place.url], capture_output=True, check=True).stdout)
     assert grown * (1 if sys.platform == "darwin" else 1024) < 100 << 20
+
+
+@pytest.mark.parametrize("cut", [1, 20, -3])
+def test_damaged_xz_data_is_an_error(tmp_path: Path, cut: int) -> None:
+    """And not the end of the process, as it is for tensorstore where a block says that it has no voxels."""
+    place = Location(str(tmp_path / "a" / "color" / "1"))
+    spec = ArraySpec((1, 8, 8, 8), "uint8", ("c", "x", "y", "z"), (1, 8, 8, 8), (1, 8, 8, 8))
+    N5().create(place, spec)
+    document = json.loads((place / "attributes.json").read_bytes()) | {"compression": {"type": "xz", "preset": 1}}
+    (place / "attributes.json").write_bytes(json.dumps(document).encode())
+    voxels = np.arange(512, dtype="uint8").reshape((1, 8, 8, 8), order="F")
+    packed = lzma.compress(voxels.tobytes(order="F"))
+    array, file = N5().open(place), place / "0/0/0/0"
+    file.write_bytes(struct.pack(">HH4I", 0, 4, 1, 8, 8, 8) + packed)
+    np.testing.assert_array_equal(array.read(spec.grid.box), voxels)
+    file.write_bytes(struct.pack(">HH4I", 0, 4, 1, 8, 8, 8) + packed[:cut])
+    with pytest.raises(DamagedError, match="0/0/0/0 is damaged: lzma data"):
+        array.read(spec.grid.box)
+    file.write_bytes(struct.pack(">HH4I", 0, 4, 1, 8, 8, 0) + packed[:cut])
+    assert not array.read(spec.grid.box).any()

@@ -1,7 +1,7 @@
 """Fuzz all targets, two at a time: ``python -m tests.fuzz.campaign --seconds 600 --folder FOLDER [NAME ...]``.
 
-A process that dies is begun again as long as there is time. What was found lies in FOLDER/NAME; the search goes on from the
-inputs in FOLDER/NAME/corpus the next time.
+A process that dies is begun again as long as there is time. What was found lies in FOLDER/NAME, and the inputs of which a
+process died in FOLDER/NAME/death-*; the search goes on from the inputs in FOLDER/NAME/corpus the next time.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from tests.fuzz.targets import TARGETS
@@ -35,7 +36,10 @@ def fuzz(name: str, folder: Path, seconds: float) -> str:
             code = subprocess.run(command, stdout=log, stderr=log, check=False).returncode
             log.seek(begin)
             states = [found.groups() for found in STATE.finditer(log.read().decode(errors="replace"))]
-        deaths += code != 0
+        if code:
+            deaths += 1
+            with suppress(FileNotFoundError):
+                (work / "last").rename(work / f"death-{int(time.time())}")
         if states:
             first, state = first or states[0], states[-1]
             runs += int(state[0])

@@ -14,6 +14,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+LAST = "last"
+"""The input that is tried, which tells what a process died of where libFuzzer can not."""
 MORE_BYTES = 6 << 30
 """Of addresses, which the process may take beyond those it begins with."""
 COMPILED = ["wkdask.formats.n5_lz4", "wkdask.kernels.compiled", "wkdask.kernels.loader", "wkdask.kernels.window"]
@@ -60,6 +62,7 @@ def main() -> None:
         (work / "seeds" / str(number)).write_bytes(seed)
 
     def test_one_input(data: bytes) -> None:
+        (work / LAST).write_bytes(data)
         try:
             target.check(data)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding

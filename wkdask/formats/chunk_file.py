@@ -11,7 +11,7 @@ import math
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from types import TracebackType
@@ -142,10 +142,9 @@ class ChunkArray(ABC):
             except DamagedError:  # the reader below tells exactly what is wrong, and knows rare kinds of chunks
                 pass
         out = np.full(box.shape, self.spec.fill, self.spec.dtype, order="F")
-        units = self.spec.grid.units(box)
         fetch_whole(
             (self.unit_location(index), self.most_bytes, partial(self._place, index, box, out))
-            for index in map(units.cell, units.covering(box))
+            for index in self.spec.grid.units(box).cells_of()
         )
         return out
 
@@ -181,10 +180,9 @@ class ChunkArray(ABC):
         Writers of one unit take turns, as far as the store allows, so that neighbours lose nothing.
         """
         require_fit(block, box, self.spec.dtype)
-        for number in (units := self.spec.grid.units(box)).covering(box):
-            index = units.cell(number)
+        for index in self.spec.grid.units(box).cells_of():
             with exclusively(self.scratch, self.unit_location(index).url):
-                merge_unit(self, index, box, block, _Stored(self))
+                merge_unit(self, index, box, block, _Stored(self, index))
 
     def unit(self, index: Sequence[int], scratch: Location | None = None) -> ChunkWriter:
         """Return the writer of a whole unit; its bytes lie in ``scratch`` until they are complete."""
@@ -247,6 +245,10 @@ class _Stored:
     """See `wkdask.formats.writing.StoredUnit`."""
 
     array: ChunkArray
+    index: Index
+
+    def cells(self) -> Iterable[Index]:
+        return (self.index,)
 
     def encoded(self, cell: Index) -> bytes | None:
         return self.array.unit_location(cell).read_if_there()
@@ -334,9 +336,8 @@ def check_blosc(array: ChunkArray, box: Box, head: int) -> None:
     Of all compressors this is the one whose word tensorstore takes.
     """
     most = math.prod(array.spec.chunk) * array.spec.itemsize
-    units = array.spec.grid.units(box)
-    for number in units.covering(box):
-        place = array.unit_location(units.cell(number))
+    for index in array.spec.grid.units(box).cells_of():
+        place = array.unit_location(index)
         try:
             with open(place.url, "rb") as file:
                 said = file.read(head + 8)[head + 4 :]
@@ -352,9 +353,8 @@ def check_gzip(array: ChunkArray, box: Box) -> None:
     tensorstore takes what is cut off there, so that the checksum is not looked at.
     """
     size = math.prod(array.spec.chunk) * array.spec.itemsize
-    units = array.spec.grid.units(box)
-    for number in units.covering(box):
-        place = array.unit_location(units.cell(number))
+    for index in array.spec.grid.units(box).cells_of():
+        place = array.unit_location(index)
         try:
             with open(place.url, "rb", buffering=0) as file:
                 file.seek(-4, os.SEEK_END)

@@ -121,8 +121,11 @@ class N5Array(ChunkArray):
 
     @property
     def for_tensorstore(self) -> bool:
-        """Whether tensorstore knows the compression, which is all but lz4, and takes no more memory than we do."""
-        return self.layout.kind != "lz4" and math.prod(self.spec.chunk) * self.spec.itemsize <= LARGEST_BLOCK
+        """Whether tensorstore knows the compression, and takes no more memory than we do.
+
+        It knows all but lz4; at damaged xz data it ends the process.
+        """
+        return self.layout.kind not in ("lz4", "xz") and math.prod(self.spec.chunk) * self.spec.itemsize <= LARGEST_BLOCK
 
     def extent(self, index: Sequence[int]) -> Box:
         """Return the voxels that the file of a unit holds: those of the chunk that are in the array."""

@@ -188,8 +188,7 @@ class PrecomputedArray:
         """Whether no file of a box is compressed once more; DamagedError where one has not the size of its voxels."""
         if self.scale.sharding and self.scale.sharding.data_encoding == "gzip":  # which tensorstore decodes without a bound
             return False
-        units = self.spec.grid.units(box)
-        for index in map(units.cell, units.covering(box)):
+        for index in self.spec.grid.units(box).cells_of():
             place, shape = self.unit_location(index), self.region(index).shape
             if packing(place):
                 return False
@@ -226,8 +225,7 @@ class PrecomputedArray:
         """
         self._require_ours()
         require_fit(block, box, self.spec.dtype)
-        for number in (units := self.spec.grid.units(box)).covering(box):
-            index = units.cell(number)
+        for index in self.spec.grid.units(box).cells_of():
             with ExitStack() as stack:
                 if self.region(index) != self.spec.grid.unit_box(index):
                     stack.enter_context(exclusively(self.scratch, size_lock(self.location)))
@@ -306,7 +304,7 @@ class PrecomputedArray:
         for axis, (n, u) in enumerate(zip(self.spec.shape, self.spec.unit, strict=True)):
             if n % u:
                 last = Box(tuple((n // u * u) if i == axis else 0 for i in range(len(self.spec.shape))), self.spec.shape)
-                yield from (units.cell(number) for number in units.covering(last))
+                yield from units.cells_of(last)
 
     def unit(self, index: Sequence[int], scratch: Location | None = None) -> ChunkFile:
         """Return the writer of a whole unit; its bytes lie in ``scratch`` until they are complete."""

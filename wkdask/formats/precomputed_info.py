@@ -27,6 +27,8 @@ ENCODINGS = ("raw", "compressed_segmentation", "png", "jpeg")
 AXES = ("c", "x", "y", "z")
 BLOCK = (8, 8, 8)
 MAX_CHUNK_BYTES = 1 << 31
+LONGEST_KEY = 1024
+"""Letters of the key of a scale, which is a path below the volume."""
 FARTHEST = 1 << 60
 """Voxels from the origin, along each axis."""
 LARGEST_BLOCK = (1 << 31) - 1
@@ -78,6 +80,11 @@ def parse_info(data: bytes, where: str) -> Json:
     scales = document.get("scales")
     if not isinstance(scales, list) or not all(isinstance(s, dict) and isinstance(s.get("key"), str) for s in scales):
         raise MetadataError(f"{where}: scales is {str(scales)[:80]}, expected a list of objects with keys. Restore the file.")
+    if long := [scale["key"] for scale in scales if len(scale["key"]) > LONGEST_KEY]:
+        raise MetadataError(
+            f"{where}: the key {long[0][:80]!r}… has {len(long[0])} letters, expected a path of {LONGEST_KEY} at most. "
+            "Restore the file."
+        )
     return dict(document)
 
 

@@ -46,14 +46,13 @@ def read_box(array: PrecomputedArray, box: Box, *, keep: bool = True) -> Array:
 
 def _read_part(array: PrecomputedArray, keep: bool, box: Box, out: Array) -> None:
     out[...] = 0  # where a shard was replaced meanwhile, by one with fewer chunks
-    units = array.spec.grid.units(box)
 
     def take(index: Index, voxels: Array) -> None:
         region = array.region(index)
         hit = region.intersect(box)
         out[hit.relative_to(box.start).slices] = voxels[hit.relative_to(region.start).slices]
 
-    indexes = map(units.cell, units.covering(box))
+    indexes = array.spec.grid.units(box).cells_of()
     wanted = ((array.unit_location(index), index, array.region(index).shape) for index in indexes)
     read_units(array.spec, array.scale, wanted, take, keep=keep)
 

@@ -44,8 +44,7 @@ class ChunkFile(UnitFile):
         """
         spec = self._encoded
         require_fit(block, region, spec.dtype)
-        for number in (units := spec.grid.units(region)).covering(region):
-            index = units.cell(number)
+        for index in spec.grid.units(region).cells_of():
             self.number(index)  # says where it is not of this unit
             whole = spec.grid.unit_box(index).intersect(spec.grid.box)
             voxels = block

@@ -133,8 +133,7 @@ def _read_part(array: Zarr3Array, keep: bool, box: Box, out: np.ndarray[Any, Any
         hit = Box(origin, tuple(map(add, origin, spec.chunk))).intersect(box)
         out[hit.relative_to(box.start).slices] = voxels[hit.relative_to(origin).slices]
 
-    units = spec.grid.units(box)
-    cells = [units.cell(number) for number in units.covering(box)]
+    cells = list(spec.grid.units(box).cells_of())
     if array.layout.index is None:
         most = worst_case(math.prod(spec.chunk) * spec.itemsize)
         places = ((array.unit_location(cell), cell) for cell in cells)
@@ -223,7 +222,7 @@ def read_units(array: Zarr3Array, box: Box) -> np.ndarray[Any, Any]:
     reader = array.layout.reader
     out = np.full(box.shape, spec.fill, spec.dtype, order="F")
     units = spec.grid.units(box)
-    for index in map(units.cell, units.covering(box)):
+    for index in units.cells_of():
         place, hit = array.unit_location(index), units.box_at(index)
         stat = place.stat()
         if stat is None or reader is None:
@@ -249,9 +248,8 @@ def has_strange_bytes(array: Zarr3Array, box: Box) -> bool:
     chunks, index = math.prod(array.spec.grid.chunks_per_unit), array.layout.index
     if index is None:
         return False
-    units = array.spec.grid.units(box)
-    for number in units.covering(box):
-        place = array.unit_location(units.cell(number))
+    for cell in array.spec.grid.units(box).cells_of():
+        place = array.unit_location(cell)
         stat = place.stat()
         if stat is not None and not _is_accounted_for(place, stat, chunks, index):
             return True
@@ -271,8 +269,7 @@ def require_sizes(array: Zarr3Array, box: Box) -> None:
     spec = array.spec
     most = worst_case(math.prod(spec.chunk) * spec.itemsize)
     units, per_unit = spec.grid.units(box), spec.grid.chunks_per_unit
-    for number in units.covering(box):
-        index = units.cell(number)
+    for index in units.cells_of():
         place = array.unit_location(index)
         stat, entries = place.stat(), array.entries(index, known=True)
         if stat is None or entries is None:

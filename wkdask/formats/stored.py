@@ -43,12 +43,12 @@ def stored_units(array: ArrayHandle, box: Box | None = None) -> Iterator[tuple[I
         indexes: Iterator[Index] = iter(sorted(array.written_units()))
     else:
         units = array.spec.grid.units(box)
-        if len(units) > MOST_ASKED:
+        if units.cells.size > MOST_ASKED:
             raise InputError(
-                f"{array.location} may have {len(units)} units, at most {MOST_ASKED} are asked for one by one. Use a box, "
-                "larger shards, or a store that lists what it has."
+                f"{array.location} may have {units.cells.size} units, at most {MOST_ASKED} are asked for one by one. Use a "
+                "box, larger shards, or a store that lists what it has."
             )
-        indexes = map(units.cell, range(len(units)) if box is None else units.covering(box))
+        indexes = units.cells_of(box)
     while some := list(islice(indexes, ASKED_AT_ONCE)):
         yield from _stats(array, some)
 

@@ -160,8 +160,7 @@ class WkwArray:
         far as the store allows, so that neighbours lose nothing.
         """
         require_fit(block, box, self.spec.dtype)
-        for number in (units := self.spec.grid.units(box)).covering(box):
-            index = units.cell(number)
+        for index in self.spec.grid.units(box).cells_of():
             hit = self.spec.grid.unit_box(index).intersect(box)
             with exclusively(self.scratch, self.unit_location(index).url):
                 merge_file(self, index, hit, block[hit.relative_to(box.start).slices])

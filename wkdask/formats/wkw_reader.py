@@ -74,8 +74,7 @@ def by_unit(array: WkwArray, box: Box) -> Iterator[tuple[Index, Box]]:
         yield cells.start, box
         return
     grid = array.spec.grid
-    for number in (units := grid.units(box)).covering(box):
-        index = units.cell(number)
+    for index in grid.units(box).cells_of():
         yield index, grid.unit_box(index).intersect(box)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from operator import mul
 from types import TracebackType
@@ -282,6 +282,10 @@ def _any(flat: np.ndarray[Any, np.dtype[np.uint8]]) -> bool:
 class StoredUnit(Protocol):
     """The chunks of a unit as they are stored now."""
 
+    def cells(self) -> Iterable[Index]:
+        """Return the coordinates, in the array, of those that may be stored."""
+        ...
+
     def encoded(self, cell: Index) -> bytes | None:
         """Return a chunk, by its coordinate in the array, as it lies on disk; None where it is not stored."""
         ...
@@ -293,11 +297,14 @@ class StoredUnit(Protocol):
 
 def merge_unit(array: ArrayHandle, index: Index, box: Box, block: np.ndarray[Any, Any], stored: StoredUnit) -> None:
     """Write the voxels of a box that lie in one unit, and keep all others of the unit; the caller holds its lock."""
-    grid = array.spec.grid
-    chunks = grid.chunks(grid.unit_box(index).intersect(grid.box))
+    grid, chunks = array.spec.grid, array.spec.grid.chunks()
+    wanted = set(stored.cells())
+    if not _is_fill(block, array.spec):  # which changes nothing where nothing is stored
+        wanted.update(chunks.cells_of(grid.unit_box(index).intersect(box)))
+    cells = sorted(wanted)
     with array.unit(index, array.scratch) as out:
-        for cell in in_morton_order(chunks.cells):
-            region = grid.chunks().box_at(cell)
+        for cell in (cells[i] for i in morton_order(cells)):
+            region = chunks.box_at(cell)
             hit = region.intersect(box)
             if not hit.size:
                 data = stored.encoded(cell)
@@ -310,6 +317,11 @@ def merge_unit(array: ArrayHandle, index: Index, box: Box, block: np.ndarray[Any
                 voxels[...] = whole[tuple(map(slice, region.shape))]
             voxels[hit.relative_to(region.start).slices] = block[hit.relative_to(box.start).slices]
             out.put(region, voxels)
+
+
+def _is_fill(block: np.ndarray[Any, Any], spec: ArraySpec) -> bool:
+    """Whether a block is one voxel's value, all over by its strides, and that of voxels that are not stored."""
+    return not any(block.strides) and block.size > 0 and block.flat[0].tobytes() == np.asarray(spec.fill, spec.dtype).tobytes()
 
 
 def in_morton_order(cells: Box) -> list[Index]:

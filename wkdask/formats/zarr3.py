@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -196,8 +196,7 @@ class Zarr3Array:
         """
         self.chain("written")
         require_fit(block, box, self.spec.dtype)
-        for number in (units := self.spec.grid.units(box)).covering(box):
-            index = units.cell(number)
+        for index in self.spec.grid.units(box).cells_of():
             with exclusively(self.scratch, self.unit_location(index).url):
                 merge_unit(self, index, box, block, _Stored(self, index, self.entries(index)))
 
@@ -285,6 +284,14 @@ class _Stored:
         inside = [i % n for i, n in zip(cell, per_unit, strict=True)]
         offset, length = map(int, self.entries[chunk_number(inside, per_unit)])
         return None if offset == int(MISSING) else (offset, length)
+
+    def cells(self) -> Iterable[Index]:
+        if self.entries is None:
+            return ()
+        per_unit = self.array.spec.grid.chunks_per_unit
+        there = np.unravel_index(np.flatnonzero(self.entries[:, 0] != MISSING), per_unit)
+        first = [i * n for i, n in zip(self.index, per_unit, strict=True)]
+        return map(tuple, (np.stack(there, axis=1) + first).tolist())
 
     def encoded(self, cell: Index) -> bytes | None:
         at = self._span(cell)

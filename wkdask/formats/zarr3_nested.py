@@ -165,7 +165,7 @@ class Shards:
         entries = self.index.parse(bytes(source.read(start, stop)), chunks, source.size, "its shard")
         out = np.full(box.shape, fill, "u1" if self.data_type == "bool" else self.data_type)
         tiles = grid.chunks(box)
-        for cell in map(tiles.cell, tiles.covering(box)):
+        for cell in tiles.cells_of(box):
             offset, length = map(int, entries[chunk_number(cell, per_unit)])
             if offset != int(MISSING):
                 hit = tiles.box_at(cell)

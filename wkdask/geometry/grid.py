@@ -168,6 +168,8 @@ class Tiling:
         [range(1, 3), range(4, 6)]
         """
         over, length = self.over, 0
+        if not self.cells.size:
+            return
         firsts: list[range] = []
         ends = zip(map(max, box.start, over.start), map(min, box.stop, over.stop), strict=True)
         for (low, high), edge, origin, stride in zip(ends, self.shape, self.cells.start, self._strides, strict=True):
@@ -182,17 +184,20 @@ class Tiling:
 
     def covering(self, box: Box) -> Iterator[int]:
         """Yield, in ascending order, the numbers of the tiles that a box meets."""
-        if not box.intersect(self.over).size:
-            return
-        cells = self.meeting(box)
-        stack: list[Index] = [()]
-        while stack:
-            head = stack.pop()
-            axis = len(head)
-            if axis == len(self.shape):
-                yield self.number(head)
-            else:
-                stack += [(*head, i) for i in range(cells.stop[axis] - 1, cells.start[axis] - 1, -1)]
+        return itertools.chain.from_iterable(self.runs(box))
+
+    def cells_of(self, box: Box | None = None) -> Iterator[Index]:
+        """Yield the coordinates of the tiles that a box (default: any) meets, in the order of their numbers.
+
+        Examples
+        --------
+        >>> list(Tiling(Box((0, 0), (6, 6)), (2, 2)).cells_of(Box((1, 2), (3, 4))))
+        [(0, 1), (1, 1)]
+        """
+        if box is not None and not box.intersect(self.over).size:
+            return iter(())
+        cells = self.cells if box is None else self.meeting(box)
+        return itertools.product(*map(range, cells.start, cells.stop))
 
 
 @dataclass(frozen=True, slots=True)

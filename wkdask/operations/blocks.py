@@ -67,8 +67,7 @@ class Blocks:
         grid = handle.spec.grid
         if box.intersect(grid.box) != box:
             return True  # beyond the array voxels are 0, whatever the fill is
-        units = grid.units(box)
-        return any(handle.unit_location(units.cell(n)).is_file() for n in units.covering(box))
+        return any(handle.unit_location(cell).is_file() for cell in grid.units(box).cells_of())
 
 
 @dataclass(frozen=True, slots=True)

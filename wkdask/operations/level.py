@@ -75,9 +75,7 @@ class Level:
 
     def pieces(self, region: Box) -> Iterator[tuple[Index, Box]]:
         """Yield each unit that a region meets, with the region's voxels in it."""
-        units = self.array.spec.grid.units(region)
-        for number in units.covering(region):
-            index = units.cell(number)
+        for index in self.array.spec.grid.units(region).cells_of():
             yield index, region.intersect(self.array.spec.grid.unit_box(index))
 
     def whole_chunks(self, region: Box) -> Box:

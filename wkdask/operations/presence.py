@@ -38,8 +38,7 @@ def stored_voxels(array: ArrayHandle, box: Box) -> Presence:
         return found
     own = inside.relative_to(spec.offset)
     units = spec.grid.units(own)
-    for number in units.covering(own):
-        index = units.cell(number)
+    for index in units.cells_of():
         wanted = units.box_at(index)
         for part in _stored_parts(array, index, wanted):
             found[part.shifted(spec.offset).relative_to(box.start).slices] = True

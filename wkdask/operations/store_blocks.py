@@ -105,7 +105,7 @@ class Blocks(Tiling):
         >>> list(Blocks.of(((0, 5, 32),), Box((0,), (40,))).runs(Box((6,), (33,))))
         [range(1, 2), range(2, 3)]
         """
-        return (range(number, number + 1) for number in self.covering(box))
+        return (range(number, number + 1) for number in map(self.number, self.cells_of(box)))
 
     def divide(self, pieces: Index) -> bool:
         """Whether no border between two tiles cuts a piece, such as a unit, so that each is met by one tile."""
