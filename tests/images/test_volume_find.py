@@ -246,11 +246,36 @@ def test_zip_files_that_are_made_to_harm_are_refused(tmp_path):
         find_layers(tmp_path / "text.ozx")
     with zipfile.ZipFile(tmp_path / "name.ozx", "w") as file:
         file.writestr("zarr.json", json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {"a": "b" * 20_000}}))
+        file.writestr("more", "c" * 20_000)
     data = (tmp_path / "name.ozx").read_bytes()
     (tmp_path / "name.ozx").write_bytes(data[:26] + b"\x20\x4e" + data[28:])  # a header whose name is most of the file
     with pytest.raises(CorruptImageError, match=r"name\.ozx' is damaged") as caught:
         find_layers(tmp_path / "name.ozx")
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("method", [12, 93, 95])
+def test_members_of_zip_files_that_say_twice_how_they_are_compressed(tmp_path, method):
+    """The directory says that they are stored; tensorstore believes their own headers, and ends the process at some of xz."""
+    write_ome(tmp_path / "a.zarr", noise("zyx", SIZES), "zyx", coarser=False)
+    path = zipped(tmp_path / "a.zarr", tmp_path / "a.ozx", "", zipfile.ZIP_STORED)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"/c/0") - data[: data.index(b"/c/0")][::-1].index(b"\x04\x03KP"[::1]) - 4
+    assert data[at : at + 4] == b"PK\x03\x04"
+    data[at + 8] = method
+    path.write_bytes(data)
+    with pytest.raises(CorruptImageError, match=r"a\.ozx' is damaged: '0/c/0/0/0' does not lie at byte"):
+        find_layers(path)
+
+
+def test_members_of_zip_files_with_names_of_no_encoding(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.ozx", "w") as file:
+        file.writestr("zarr.json", "{}")
+    data = bytearray((tmp_path / "a.ozx").read_bytes())
+    data[30], data[7] = 0xB5, 0x08  # in the member's own header, whose flag says that it is UTF-8
+    (tmp_path / "a.ozx").write_bytes(data)
+    with pytest.raises(CorruptImageError, match=r"a\.ozx' is damaged"):
+        find_layers(tmp_path / "a.ozx")
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])

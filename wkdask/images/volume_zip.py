@@ -47,7 +47,7 @@ def naming_archive(place: Location) -> Iterator[None]:
         if path is None or path in str(error):
             raise
         raise type(error)(f"In '{path}': {error}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
         if path is None:
             raise
         raise CorruptImageError(f"'{path}' is damaged: {str(error)[:300]}. Pack it anew.") from error
@@ -55,6 +55,8 @@ def naming_archive(place: Location) -> Iterator[None]:
 
 def require_readable(path: str) -> None:
     """Refuse an archive that has a member which can not be read, or claims to be larger than deflate can make it.
+
+    What a member's own header says is looked at, too: other readers take its word for how it is compressed.
 
     Raises
     ------
@@ -64,7 +66,7 @@ def require_readable(path: str) -> None:
     with open(path, "rb") as file:
         found = os.fstat(file.fileno())
         for name, _, _ in zip_members(path):
-            member_of(path, file.fileno(), found, name)
+            member_of(path, file.fileno(), found, name).data_start(path, file.fileno(), found.st_size)
 
 
 @dataclass(frozen=True, slots=True)
