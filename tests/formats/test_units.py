@@ -31,7 +31,7 @@ from tests.formats.arrays import (
     z_order,
 )
 from wkdask.errors import DamagedError, InputError, StorageError
-from wkdask.formats import Zarr3, Zarr3Array, open_array
+from wkdask.formats import ArraySpec, Zarr3, Zarr3Array, open_array, parse_codec
 from wkdask.formats.shard import MISSING, morton_order, read_part
 from wkdask.geometry.grid import Box
 from wkdask.storage import Location, observe
@@ -317,3 +317,23 @@ def test_handles_pickle_small_and_read_in_a_fresh_process(tmp_path: Path) -> Non
     said = subprocess.run([sys.executable, "-c", code], input=pickled, capture_output=True, check=True, cwd=tmp_path)
     assert int(said.stdout) == int(noise(BOX, "uint16").sum(dtype="u8"))
     assert os.listdir(tmp_path) == ["ds"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fill", [0, 7])
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("value", [0, 5, 7])
+def test_blocks_of_one_value(kind: str, folder: Path, fill: int, stored: bool, value: int) -> None:
+    """Where it is that of voxels which are not stored, nothing becomes of chunks that are not; else it is a value as any."""
+    place = fresh_place(kind, folder)
+    spec = ArraySpec((1, 16, 16, 16), "uint8", tuple("cxyz"), (1, 8, 8, 8), (1, 16, 16, 16), parse_codec("zstd:1"), fill=fill)
+    array, wanted = Zarr3().create(place, spec), np.full(spec.shape, fill, "uint8")
+    if stored:
+        box = Box((0, 0, 0, 0), (1, 10, 16, 16))
+        wanted[box.slices] = noise(box, "uint8")
+        array.write(box, wanted[box.slices].copy(order="F"))
+    box = Box((0, 4, 2, 1), (1, 16, 9, 16))
+    array.write(box, np.broadcast_to(np.uint8(value), box.shape))
+    wanted[box.slices] = value
+    np.testing.assert_array_equal(array.read(spec.grid.box), wanted)
+    assert list(array.written_units()) == [(0, 0, 0, 0)] * (stored or value != fill)
