@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from wkdask.dataset.voxels import Voxels
 from wkdask.errors import InputError
+from wkdask.formats import Zarr3Array
 from wkdask.formats.stored import stored_indexes
 from wkdask.geometry import BoundingBox, NDBoundingBox, NormalizedBoundingBox, Vec3Int
 from wkdask.metadata import DataFormat
@@ -78,9 +79,9 @@ class DiskVerbs(Voxels):
         >>> str(info.data_format), info.voxel_type, info.chunk_shape, info.compression_mode
         ('zarr3', dtype('uint8'), Vec3Int(32, 32, 32), True)
         """
-        spec, place = self.spec, self._location
+        spec, handle = self.spec, self.array.handle
         chunk, unit = (Vec3Int([shape[spec.axes.index(axis)] for axis in "xyz"]) for shape in (spec.chunk, spec.unit))
-        codecs, names = _zarr3_document(place) if str(self.data_format) == "zarr3" else ((), None)
+        said = json.loads(handle.layout.said) if isinstance(handle, Zarr3Array) else {}
         return ArrayInfo(
             self.data_format,
             self.get_dtype(),
@@ -89,8 +90,8 @@ class DiskVerbs(Voxels):
             unit,
             spec.codec is not None,
             NDBoundingBox(spec.offset, spec.shape, spec.axes, tuple(range(len(spec.axes)))),
-            codecs,
-            names,
+            tuple(said.get("codecs", ())),
+            said.get("chunk_key_encoding"),
         )
 
     @property
@@ -181,12 +182,3 @@ class DiskVerbs(Voxels):
         """Yield a view of each of `get_bounding_boxes_on_disk`, for reading only or not; default: as this one."""
         for box in self.get_bounding_boxes_on_disk():
             yield self._view_at(box, read_only)
-
-
-def _zarr3_document(place: Location) -> tuple[tuple[Mapping[str, Any], ...], Mapping[str, Any] | None]:
-    """Return the codecs of chunks and the names of files, as the document of a Zarr 3 array that was opened says."""
-    document = json.loads((place / "zarr.json").read_bytes())
-    codecs = document["codecs"]
-    if codecs[0]["name"] == "sharding_indexed":
-        codecs = codecs[0]["configuration"]["codecs"]
-    return tuple(codecs), document.get("chunk_key_encoding")

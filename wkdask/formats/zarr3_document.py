@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeGuard
 
 import numpy as np
@@ -63,6 +63,9 @@ class Layout:
         What reads units where there is no chain.
     by_tensorstore
         Whether tensorstore reads the array where it is local.
+    said
+        What the document says of the codecs of chunks and the names of files, as JSON, for people; empty of arrays that were
+        not opened.
     """
 
     chain: Chain | None
@@ -72,6 +75,7 @@ class Layout:
     foreign: str = ""
     reader: Reader | None = None
     by_tensorstore: bool = True
+    said: str = field(default="", compare=False)
 
     @property
     def memory_order(self) -> Literal["C", "F"]:
@@ -166,7 +170,8 @@ def _parse(document: dict[str, Any]) -> tuple[ArraySpec, Layout]:
     if document.get("fill_value") is None or hidden_blosc or not spelled:
         said["by_tensorstore"] = False
     prefix, separator = _names_of_files(document["chunk_key_encoding"])
-    layout = Layout(**said, prefix=prefix, separator=separator)
+    told = {"codecs": shard["codecs"] if sharded else codecs, "chunk_key_encoding": document["chunk_key_encoding"]}
+    layout = Layout(**said, prefix=prefix, separator=separator, said=json.dumps(told))
     axes = _axes(document.get("dimension_names"), len(shape))
     codec = layout.chain.codec if layout.chain else None
     return ArraySpec(shape, dtype, axes, chunk, unit, codec, fill=_fill(document.get("fill_value"), data_type)), layout
