@@ -19,6 +19,7 @@ from tests.formats.arrays import boxes_in, noise
 from tests.formats.served import Served, serving
 from wkdask.errors import ConflictError, DamagedError
 from wkdask.formats import ArraySpec, find_format, open_array, parse_codec
+from wkdask.formats.fetching import Piece, fetch
 from wkdask.formats.kept import INDEXES, KEPT, KeptRanges
 from wkdask.geometry.grid import Box
 from wkdask.storage import Location
@@ -197,6 +198,27 @@ def test_damage_is_told_each_time(folder: Path, server: Served, kind: str) -> No
             array.read(whole)
     file.write_bytes(sound)
     np.testing.assert_array_equal(array.read(whole), noise(WHOLE, "uint8")[whole.slices])
+
+
+def test_pieces_of_each_file_are_unpacked_in_its_own_way(folder: Path, server: Served) -> None:
+    """Also those that are kept, which are handed over together; the last of a file is what its length is told by."""
+    got: list[tuple[str, list[bytes]]] = []
+    pieces = []
+    for name in "ab":
+        (folder / name).write_bytes(name.encode() * 20)
+        place = Location(f"{server.url}/{name}")
+        found = place.read_range(0, 1)
+        assert found is not None
+
+        def unpack(data: Any, name: str = name) -> Any:
+            got.append((name, [bytes(each) for each in data]))
+            return data
+
+        pieces += [Piece(place, found.version, at, at + 4, lambda _: None, unpack, 3) for at in range(0, 20, 4)]
+    for _ in range(2):
+        got.clear()
+        fetch(pieces, keep=True)
+        assert sorted(got) == [(name, [name.encode() * 4] * n) for name in "ab" for n in (2, 3)]
 
 
 def test_a_file_that_never_stays_the_same_is_a_conflict(folder: Path, server: Served) -> None:

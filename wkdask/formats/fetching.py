@@ -6,6 +6,7 @@ Sizes can be set in dask's configuration, see `wkdask.formats.merging.Limits`.
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -56,7 +57,8 @@ class Piece:
         Called with them, or with what ``unpack`` makes of them, in any thread; not one after the other with those of other
         pieces.
     unpack
-        Called with the bytes of several pieces, in any thread: many small ones are decoded faster together.
+        Called with the bytes of several pieces of the file, in any thread: many small ones are decoded faster together. It is
+        the same for all pieces of a file.
     together
         How many those are, at most.
     """
@@ -86,35 +88,40 @@ def fetch(pieces: Sequence[Piece], *, keep: bool = False) -> None:
     limits = Limits.configured()
     ordered = sorted(pieces, key=lambda piece: (piece.place.url, piece.start))
     keep = keep and limits.kept > 0 and not any(piece.place.is_local for piece in ordered[:1])
-    kept, missing = _kept(ordered) if keep else ([], ordered)
+    kept, missing = _kept(ordered) if keep else ({}, ordered)
     runs = merge([piece.place.url for piece in missing], [(piece.start, piece.stop) for piece in missing], limits)
     requests = [_request(missing[run], limits.kept if keep else 0) for run in runs]
     asked = {piece.place for piece in missing}
-    last = {piece.place: piece for piece, _ in kept if piece.place not in asked}
-    requests += [(1, partial(_require_same, piece)) for piece in last.values()]
+    requests += [(1, partial(_require_same, found[-1][0])) for place, found in kept.items() if place not in asked]
     concurrently(requests, limits, partial(_take_kept, kept) if kept else None)
 
 
-def _kept(ordered: Sequence[Piece]) -> tuple[list[tuple[Piece, memoryview]], list[Piece]]:
-    """Return pieces that are kept, with their bytes, and the others."""
-    kept: list[tuple[Piece, memoryview]] = []
+Kept = dict[Location, list[tuple[Piece, memoryview]]]
+"""Of each file the pieces that are kept, with their bytes."""
+
+
+def _kept(ordered: Sequence[Piece]) -> tuple[Kept, list[Piece]]:
+    """Return pieces that are kept, and the others."""
+    kept: Kept = defaultdict(list)
     missing: list[Piece] = []
     for (place, version), group in groupby(ordered, key=lambda piece: (piece.place, piece.version)):
         pieces = list(group)
         for piece, data in zip(pieces, KEPT.find(place, version, [(p.start, p.stop) for p in pieces]), strict=True):
-            kept.append((piece, data)) if data is not None else missing.append(piece)
+            kept[place].append((piece, data)) if data is not None else missing.append(piece)
     return kept, missing
 
 
-def _take_kept(kept: Sequence[tuple[Piece, memoryview]]) -> None:
+def _take_kept(kept: Kept) -> None:
     """Hand over pieces that are kept; where that fails, they came damaged, and are fetched anew."""
-    try:
-        _take([piece for piece, _ in kept], [data for _, data in kept])
-    except DamagedError:
-        raise ChangedError(kept[0][0].place) from None
+    for place, found in kept.items():
+        try:
+            _take([piece for piece, _ in found], [data for _, data in found])
+        except DamagedError:
+            raise ChangedError(place) from None
 
 
 def _take(pieces: Sequence[Piece], data: Sequence[memoryview]) -> None:
+    """Hand over pieces of one file."""
     for group in _groups(pieces):
         for piece, each in zip(pieces[group], pieces[group][0].unpack(data[group]), strict=True):
             piece.take(each)
