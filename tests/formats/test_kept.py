@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +66,19 @@ def test_nothing_is_kept_without_a_version() -> None:
     kept = KeptRanges()
     kept.put(Location("memory://kept/x"), "", 0, b"voxels", 100)
     assert kept.size == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_forked_processes_wait_for_no_lock_of_a_thread_that_stayed_behind() -> None:
+    with KEPT._lock, INDEXES._lock:
+        child = os.fork()
+        if not child:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(10)
+            KEPT.put(Location("memory://kept/x"), "a", 0, b"voxels", 100)
+            os._exit(0 if INDEXES.get("x") is None and KEPT.size == 6 else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 # -------------------------------------------------------------------------------------------------------- arrays

@@ -6,6 +6,7 @@ looked at one after the other lie in the same chunks. Nothing here is used unles
 
 from __future__ import annotations
 
+import os
 import threading
 from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
@@ -144,3 +145,12 @@ class KeptRanges:
 INDEXES = Indexes()
 KEPT = KeptRanges()
 """Those of this process."""
+
+
+def _renew() -> None:
+    for kept in (INDEXES, KEPT):
+        kept.__init__()  # type: ignore[misc]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)  # a thread that stayed behind may hold a lock, or be half through
