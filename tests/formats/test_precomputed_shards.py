@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import struct
 import tracemalloc
 from itertools import product
@@ -133,3 +134,15 @@ def test_damaged_shards_are_named(kind: str, way: dict[str, str], data: st.DataO
         assert array.read(array.spec.grid.box).shape == array.spec.shape
     except DamagedError as error:
         assert str(place) in str(error)  # noqa: PT017 - there may be none
+
+
+def test_chunks_that_have_no_number_are_not_stored(folder: Path) -> None:
+    """Where a volume claims more chunks than the format can number, those beyond are not in any index."""
+    array = sharded_array("memory", folder, ONE_SHARD | {"data_encoding": "gzip"}, "raw")
+    document = json.loads((array.volume / "info").read_bytes())
+    document["scales"][0]["size"] = [2**60, 2**60, 16]
+    (array.volume / "info").write_bytes(json.dumps(document).encode())
+    larger = open_array(array.location, NAME)
+    np.testing.assert_array_equal(larger.read(FIRST), array.read(FIRST))
+    far = Box((0, 2**60 - 1, 2**60 - 1, 0), (1, 2**60, 2**60, 1))
+    assert not larger.read(far).any()

@@ -94,6 +94,8 @@ def parse_index(data: bytes | memoryview, sharding: Sharding, minishard: int, si
 
 def span_in(index: np.ndarray[Any, Any], number: int) -> tuple[int, int] | None:
     """Return where a chunk begins and ends, by the index of its minishard; None where it is not stored."""
+    if number >> 64:  # a chunk that the format has no number for
+        return None
     at = np.flatnonzero(index[0] == np.uint64(number))
     return (int(index[1, at[0]]), int(index[2, at[0]])) if at.size else None
 
