@@ -64,7 +64,8 @@ def test_only_what_was_put_is_found(data: st.DataObject) -> None:
 
 def test_nothing_is_kept_without_a_version() -> None:
     kept = KeptRanges()
-    kept.put(Location("memory://kept/x"), "", 0, b"voxels", 100)
+    for version in ("", "Sun, 22 Nov 2026 15:40:00 GMT"):
+        kept.put(Location("memory://kept/x"), version, 0, b"voxels", 100)
     assert kept.size == 0
 
 

@@ -16,6 +16,7 @@ from wkdask.formats import Codec, Zarr3Array
 from wkdask.formats.codecs import decode_frames, encoder
 from wkdask.formats.kept import INDEXES, KEPT
 from wkdask.geometry.grid import Box
+from wkdask.storage import Location, Stat
 
 UNIT = (0, 0, 0, 0)
 BOX = Box((0, 0, 0, 0), (1, 16, 16, 16))
@@ -84,6 +85,22 @@ def test_gaps_are_allowed(kind: str, codec: str, folder: Path) -> None:
     moved[0] = len(body) + 7, index[0, 1]
     voxels = found_in(array, with_index(body + b"strange" + body[int(index[0, 0]) : int(index[0].sum())], moved))
     np.testing.assert_array_equal(voxels, blocks())
+
+
+def test_a_shard_that_is_replaced_while_it_is_looked_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one of another size, right after its size was asked for: that is no damage."""
+    array, _ = written("local", folder, "zstd:1")
+    larger = np.random.default_rng(0).integers(0, 256, blocks().shape).astype("uint8")
+    stat = Location.stat
+
+    def replaced(place: Location) -> Stat | None:
+        found = stat(place)
+        monkeypatch.undo()
+        array.write(BOX, larger)
+        return found
+
+    monkeypatch.setattr(Location, "stat", replaced)
+    np.testing.assert_array_equal(array.read(BOX), larger)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -337,3 +337,17 @@ def test_blocks_of_one_value(kind: str, folder: Path, fill: int, stored: bool, v
     wanted[box.slices] = value
     np.testing.assert_array_equal(array.read(spec.grid.box), wanted)
     assert list(array.written_units()) == [(0, 0, 0, 0)] * (stored or value != fill)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_chunks_beyond_the_end_do_not_come_back(kind: str, folder: Path) -> None:
+    """Of a shard that is written to while the array is smaller, what lies beyond its end is not kept."""
+    array = make(fresh_place(kind, folder), edge=16)
+    array.write(array.spec.grid.box, np.ones((1, 16, 16, 16), "uint8"))
+    array.resize((1, 8, 16, 16))
+    smaller = open_array(array.location, "zarr3")
+    smaller.write(Box((0, 0, 0, 0), (1, 4, 4, 4)), np.full((1, 4, 4, 4), 2, "uint8"))
+    smaller.resize((1, 16, 16, 16))
+    again = open_array(array.location, "zarr3")
+    assert int(again.read(Box((0, 0, 0, 0), (1, 8, 16, 16))).sum()) == 8 * 16 * 16 + 64
+    assert not again.read(Box((0, 8, 0, 0), (1, 16, 16, 16))).any()

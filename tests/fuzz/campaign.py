@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from tests.fuzz.fuzz_target import LAST
 from tests.fuzz.targets import TARGETS
 
 OPTIONS = ("-max_len=16384", "-timeout=30", "-rss_limit_mb=3072", "-print_final_stats=1", "-len_control=0", "-reduce_inputs=0")
@@ -39,7 +40,7 @@ def fuzz(name: str, folder: Path, seconds: float) -> str:
         if code:
             deaths += 1
             with suppress(FileNotFoundError):
-                (work / "last").rename(work / f"death-{int(time.time())}")
+                (work / LAST).rename(work / f"death-{int(time.time())}")
         if states:
             first, state = first or states[0], states[-1]
             runs += int(state[0])

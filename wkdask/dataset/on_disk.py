@@ -81,7 +81,7 @@ class DiskVerbs(Voxels):
         """
         spec, handle = self.spec, self.array.handle
         chunk, unit = (Vec3Int([shape[spec.axes.index(axis)] for axis in "xyz"]) for shape in (spec.chunk, spec.unit))
-        said = json.loads(handle.layout.said) if isinstance(handle, Zarr3Array) else {}
+        said = json.loads(handle.layout.said or "{}") if isinstance(handle, Zarr3Array) else {}
         return ArrayInfo(
             self.data_format,
             self.get_dtype(),

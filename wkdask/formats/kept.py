@@ -102,8 +102,11 @@ class KeptRanges:
         return memoryview(data)[start - first : stop - first]
 
     def put(self, place: Location, version: str, start: int, data: bytes, most: int) -> None:
-        """Keep a range, unless nothing could tell that it is outdated; of all together, at most ``most`` bytes stay."""
-        if not version or not data or len(data) > most:
+        """Keep a range, unless nothing could tell that it is outdated; of all together, at most ``most`` bytes stay.
+
+        A time of whole seconds, as web servers tell it that have no tags, is the same for two changes within one.
+        """
+        if not version or version.endswith(" GMT") or not data or len(data) > most:
             return
         with self._lock:
             file = self._files.get(place)

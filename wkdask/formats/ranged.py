@@ -67,11 +67,6 @@ class KnownIndex:
     full: bool
 
 
-def _accounts_for(entries: np.ndarray[Any, Any], index: ShardIndex, size: int) -> bool:
-    """Whether the chunks of a shard, and its index, have as many bytes as its file."""
-    return int(entries[entries[:, 0] != MISSING, 1].sum()) + index.size(len(entries)) == size
-
-
 def read_chunk(
     spec: ArraySpec, chain: Chain, place: Location, cell: tuple[int, ...], span: tuple[int, int]
 ) -> np.ndarray[Any, Any]:
@@ -193,19 +188,26 @@ def _stored(array: Zarr3Array, index: Index, entries: np.ndarray[Any, Any], box:
 def read_indexes(places: Sequence[Location], chunks: int, index: ShardIndex) -> dict[Location, tuple[KnownIndex, str]]:
     """Read the indexes of shards, several at once; return each with the version of its file, if there is one."""
     found: dict[Location, tuple[KnownIndex, str]] = {}
-    size = index.size(chunks)
 
     def read(place: Location) -> None:
         INDEXES.forget(place)
-        answer = place.read_range(0, size) if index.first else place.read_range(-size)
-        if answer:
-            entries = index.parse(answer.data, chunks, answer.size, place)
-            known = KnownIndex(entries, _accounts_for(entries, index, answer.size))
-            INDEXES.put(place, known, answer.version, entries.nbytes)
-            found[place] = known, answer.version
+        if answer := _read_index(place, chunks, index):
+            found[place] = answer
+            INDEXES.put(place, *answer, answer[0].entries.nbytes)
 
-    concurrently((size, partial(read, place)) for place in places)
+    concurrently((index.size(chunks), partial(read, place)) for place in places)
     return found
+
+
+def _read_index(place: Location, chunks: int, index: ShardIndex) -> tuple[KnownIndex, str] | None:
+    """Return the index of a shard and the version of its file, of one answer, as the file may be replaced meanwhile."""
+    size = index.size(chunks)
+    answer = place.read_range(0, size) if index.first else place.read_range(-size)
+    if answer is None:
+        return None
+    entries = index.parse(answer.data, chunks, answer.size, place)
+    full = int(entries[entries[:, 0] != MISSING, 1].sum()) + size == answer.size
+    return KnownIndex(entries, full), answer.version
 
 
 def read_units(array: Zarr3Array, box: Box) -> np.ndarray[Any, Any]:
@@ -251,14 +253,15 @@ def has_strange_bytes(array: Zarr3Array, box: Box) -> bool:
     for cell in array.spec.grid.units(box).cells_of():
         place = array.unit_location(cell)
         stat = place.stat()
-        if stat is not None and not _is_accounted_for(place, stat, chunks, index):
+        if stat is not None and not _is_full(place, stat, chunks, index):
             return True
     return False
 
 
 @lru_cache(maxsize=1024)
-def _is_accounted_for(place: Location, stat: Stat, chunks: int, index: ShardIndex) -> bool:
-    return _accounts_for(_shard_entries(place, stat, chunks, index), index, stat.size)
+def _is_full(place: Location, stat: Stat, chunks: int, index: ShardIndex) -> bool:  # noqa: ARG001 - stat: looked at anew
+    found = _read_index(place, chunks, index)
+    return found is None or found[0].full
 
 
 def require_sizes(array: Zarr3Array, box: Box) -> None:

@@ -296,11 +296,16 @@ class StoredUnit(Protocol):
 
 
 def merge_unit(array: ArrayHandle, index: Index, box: Box, block: np.ndarray[Any, Any], stored: StoredUnit) -> None:
-    """Write the voxels of a box that lie in one unit, and keep all others of the unit; the caller holds its lock."""
-    grid, chunks = array.spec.grid, array.spec.grid.chunks()
-    wanted = set(stored.cells())
+    """Write the voxels of a box that lie in one unit, and keep all others of the unit; the caller holds its lock.
+
+    Chunks beyond the array's end, which were left there when it was larger, are not kept.
+    """
+    grid = array.spec.grid
+    chunks = grid.chunks(grid.unit_box(index).intersect(grid.box))
+    start, stop = chunks.cells.start, chunks.cells.stop
+    wanted = {cell for cell in stored.cells() if all(a <= i < b for a, i, b in zip(start, cell, stop, strict=True))}
     if not _is_fill(block, array.spec):  # which changes nothing where nothing is stored
-        wanted.update(chunks.cells_of(grid.unit_box(index).intersect(box)))
+        wanted.update(chunks.cells_of(box))
     cells = sorted(wanted)
     with array.unit(index, array.scratch) as out:
         for cell in (cells[i] for i in morton_order(cells)):
