@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import examples
 from tests.formats.arrays import boxes_in, noise
-from tests.formats.served import Served, serving
+from tests.formats.served import Served
 from wkdask.errors import ConflictError, DamagedError
 from wkdask.formats import ArraySpec, find_format, open_array, parse_codec
 from wkdask.formats.fetching import Piece, fetch
@@ -85,23 +84,7 @@ def test_forked_processes_wait_for_no_lock_of_a_thread_that_stayed_behind() -> N
 # -------------------------------------------------------------------------------------------------------- arrays
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("served")
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[Served]:
-    with serving(folder) as served:
-        yield served
-
-
-@pytest.fixture(autouse=True)
-def fresh(server: Served) -> Iterator[None]:
-    forget()
-    server.fault, server.ranges, server.version = None, True, str
-    with dask.config.set({"wkdask.storage.retry-seconds": 0}):
-        yield
+pytestmark = pytest.mark.usefixtures("fresh")
 
 
 def forget() -> None:

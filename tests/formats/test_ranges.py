@@ -6,7 +6,6 @@ import itertools
 import json
 import math
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,11 +19,11 @@ from hypothesis import strategies as st
 import wkdask as wk
 from tests.conftest import examples
 from tests.formats.arrays import boxes_in, noise
-from tests.formats.served import Handler, Served, serving
+from tests.formats.served import Handler, Served
 from wkdask.errors import ConflictError, DamagedError, InputError, StorageError
 from wkdask.formats import ArraySpec, find_format, open_array, parse_codec
 from wkdask.formats.fetching import ChangedError, Piece, fetch
-from wkdask.formats.kept import INDEXES, KEPT
+from wkdask.formats.kept import INDEXES
 from wkdask.formats.merging import Limits, merge
 from wkdask.geometry.grid import Box
 from wkdask.storage import Location
@@ -44,25 +43,7 @@ KINDS = {
 SHARDED = [kind for kind in KINDS if "shards" in kind or kind.startswith("wkw")]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("served")
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[Served]:
-    with serving(folder) as served:
-        yield served
-
-
-@pytest.fixture(autouse=True)
-def fresh(server: Served) -> Iterator[None]:
-    INDEXES.clear()
-    KEPT.clear()
-    server.fault, server.ranges, server.version = None, True, str
-    server.forget()
-    with dask.config.set({"wkdask.storage.retry-seconds": 0}):
-        yield
+pytestmark = pytest.mark.usefixtures("fresh")
 
 
 def write(folder: Path, kind: str, edge: int = 32, *, sparse: bool = True, seed: int = 0) -> tuple[str, Array]:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from tests.formats.served import Handler, Served
-from tests.formats.test_ranges import KINDS, folder, fresh, opened, server, write
+from tests.formats.test_ranges import KINDS, opened, write
 from wkdask.errors import StorageError
 from wkdask.geometry.grid import Box
 from wkdask.storage import Location
 
-__all__ = ["folder", "fresh", "server"]
+pytestmark = pytest.mark.usefixtures("fresh")
 
 
 def truncated(handler: Handler, body: bytes) -> bool:

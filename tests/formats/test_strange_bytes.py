@@ -120,6 +120,7 @@ def test_frames_are_decoded_together_as_alone(chunks: list[bytes], data: st.Data
     assert [bytes(chunk) for chunk in decode_frames(frames, 64)] == chunks
     bad = data.draw(st.integers(0, len(frames) - 1))
     cut = [*frames[:bad], frames[bad][:-1], *frames[bad + 1 :]]
-    for wrong, size in ((cut, 64), (frames, 63), (frames, 65)):
+    empty = [*frames[:bad], b"", *frames[bad + 1 :]]
+    for wrong, size in ((cut, 64), (empty, 64), (frames, 63), (frames, 65)):
         with pytest.raises(DamagedError, match="zstd data does not decode"):
             decode_frames(wrong, size)

@@ -199,7 +199,7 @@ def decode_frames(data: Sequence[bytes | memoryview], size: int) -> Sequence[Any
     sizes = np.full(len(data), size, np.uint64).tobytes()
     try:
         found: Any = zstandard.ZstdDecompressor().multi_decompress_to_buffer(list(data), decompressed_sizes=sizes)
-    except zstandard.ZstdError as error:
+    except (zstandard.ZstdError, ValueError) as error:  # the latter where one has no bytes
         raise DamagedError(f"zstd data does not decode: {error}") from error
     return list(found)
 

@@ -151,7 +151,7 @@ def _pieces(
 
     def stored(place: Location, index: KnownIndex, version: str) -> list[Piece]:
         chunks = _stored(array, places[place], index.entries, box)
-        several = (unpack, together) if index.full else ()
+        several = (unpack, together) if index.full and array.chain("read").by_frames else ()
         return [Piece(place, version, a, a + n, partial(take, place, cell), *several) for cell, a, n in chunks]
 
     together = max(1, TOGETHER_BYTES // (math.prod(array.spec.chunk) * array.spec.itemsize))
