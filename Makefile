@@ -32,12 +32,12 @@ CLOUDVOLUME := $(WKDASK_ORACLE_CLOUDVOLUME)/bin/python
 HAS_PACKAGES := import sys, importlib.metadata as m; sys.exit(any(m.version(p.split("==")[0]) != p.split("==")[1] for p in sys.argv[1:]))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types imports docs bench scale oracles soak fuzz lock clean
+.PHONY: help demo test check lint types imports house docs bench scale oracles soak fuzz lock clean
 
 help:
 	@echo "make demo     install wkdask into $(VENV) and run $(DEMO)"
 	@echo "make test     install everything, then run all tests ($(JOBS) processes; JOBS=4 for four)"
-	@echo "make check    style, types, import rules, documentation"
+	@echo "make check    style, types, import rules, sizes, documentation"
 	@echo "make bench    benchmarks: time and memory"
 	@echo "make scale    all figures of docs/scale.md, some ten minutes; let nothing else run meanwhile"
 	@echo "make soak     the tests that run for minutes"
@@ -85,7 +85,7 @@ fuzz-atheris:
 	$(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$(FUZZ_VENV)/wkdask.pth"
 	mv "$(FUZZ_VENV)/wkdask.pth" "$$("$(FUZZ_VENV)/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
-check: lint types imports docs
+check: lint types imports house docs
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
@@ -96,6 +96,9 @@ types: $(VENV)/.installed
 
 imports: $(VENV)/.installed
 	$(VENV)/bin/lint-imports
+
+house: $(VENV)/.installed
+	$(PY) -m pytest -q --no-header tests/test_house.py
 
 docs: $(VENV)/.installed
 	$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html

@@ -10,7 +10,7 @@ from typing import Any
 from wkdask.errors import DatasetExistsError, InputError, MetadataError
 from wkdask.formats.spec import ArraySpec
 from wkdask.formats.zarr3 import DOCUMENT, Zarr3, Zarr3Array
-from wkdask.formats.zarr3_codecs import chain_document, own_chain
+from wkdask.formats.zarr3_codecs_document import chain_document, own_chain
 from wkdask.formats.zarr3_document import build_document, parse_document
 from wkdask.storage import Location
 

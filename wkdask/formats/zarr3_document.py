@@ -17,9 +17,9 @@ import numpy as np
 from wkdask.errors import MetadataError
 from wkdask.formats.shard import ShardIndex
 from wkdask.formats.spec import ArraySpec
-from wkdask.formats.zarr3_codecs import (
+from wkdask.formats.zarr3_codecs import Chain
+from wkdask.formats.zarr3_codecs_document import (
     CRC,
-    Chain,
     UnknownCodecError,
     bytes_document,
     chain_document,

@@ -19,17 +19,14 @@ from wkdask.errors import DamagedError, MetadataError, UnfitError
 from wkdask.formats.chunk_codecs import COMPRESSORS, unpack
 from wkdask.formats.shard import MISSING, ShardIndex
 from wkdask.formats.spec import Codec
-from wkdask.formats.zarr3_codecs import (
+from wkdask.formats.zarr3_codecs import Chain, Encode, Packer, worst_case
+from wkdask.formats.zarr3_codecs_document import (
     PACKERS,
-    Chain,
-    Encode,
-    Packer,
     UnknownCodecError,
     parse_chain,
     parse_codec_object,
     parse_index,
     parse_order,
-    worst_case,
 )
 from wkdask.formats.zarr3_writer import chunk_number
 from wkdask.geometry.grid import Box, Grid, Index
