@@ -25,9 +25,9 @@ from PIL import Image
 from tests.conftest import examples
 from tests.images.image_files import read_whole, small_files, voxels, window_of
 from wkdask.errors import CorruptImageError, StorageError, WkdaskError
-from wkdask.images import zip_archive
 from wkdask.images.byte_source import opened, read_bytes, status, zip_members
 from wkdask.images.picture import forget_parsed, parsed
+from wkdask.storage import zip_archive
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are set as Linux does: run on Linux")
 

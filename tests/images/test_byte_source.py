@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from tests.conftest import examples
 from wkdask.errors import CorruptImageError, StorageError, UnsupportedImageDataError, UnsupportedImageFormatError
-from wkdask.images import byte_source, zip_archive
+from wkdask.images import byte_source
 from wkdask.images.byte_source import FileSource, opened, read_bytes, read_into, status, zip_members
+from wkdask.storage import zip_archive
 
 KINDS = ["plain", "stored", "deflated"]
 NAME = "folder/a.bin"
@@ -204,14 +205,15 @@ def test_data_that_reaches_to_the_end_of_the_file(tmp_path: Path, method: int) -
     behind = length - 30 - 1 - packed
     changed(path, 28, "<H", behind, local=True)  # extra bytes between header and data, up to the end
     with open(path, "rb") as file:
-        found = os.fstat(file.fileno())
-        member = zip_archive.member_of(str(path), file.fileno(), found, "a")
-        assert member.data_start(str(path), file.fileno(), length) == length - packed
+        archive = zip_archive.Archive(str(path), FileSource(file.fileno(), length, 0), "whole")
+        member = archive.member("a")
+        assert archive.data_start(member) == length - packed
         for offset in (length - 29, length, 2**40):
             with pytest.raises(CorruptImageError, match=f"'a' does not lie at byte {offset}"):
-                replace(member, offset=offset).data_start(str(path), file.fileno(), length)
+                archive.data_start(replace(member, offset=offset))
+        shorter = replace(archive, source=FileSource(file.fileno(), length - 1, 0))
         with pytest.raises(CorruptImageError, match=f"should reach to byte {length}, but the file has {length - 1} bytes"):
-            member.data_start(str(path), file.fileno(), length - 1)
+            shorter.data_start(member)
     changed(path, 28, "<H", behind + 1, local=True)
     with pytest.raises(CorruptImageError, match=f"is truncated: 'a' should reach to byte {length + 1}"):
         opened(f"{path}!/a").__enter__()
@@ -281,9 +283,7 @@ def test_members_are_remembered_up_to_a_limit(tmp_path: Path, unpackings: list[s
 def test_directories_are_remembered_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     directory = zip_archive._read_directory
-    monkeypatch.setattr(
-        zip_archive, "_read_directory", lambda path, one: (read.append(Path(path).stem), directory(path, one))[1]
-    )
+    monkeypatch.setattr(zip_archive, "_read_directory", lambda one: (read.append(Path(one.name).stem), directory(one))[1])
     monkeypatch.setattr(zip_archive, "KEPT_DIRECTORIES", 2)
     for name in "abc":
         archive_of(tmp_path / f"{name}.zip", b"x")

@@ -256,7 +256,7 @@ def test_zip_files_that_are_made_to_harm_are_refused(tmp_path):
 
 @pytest.mark.parametrize("method", [12, 93, 95])
 def test_members_of_zip_files_that_say_twice_how_they_are_compressed(tmp_path, method):
-    """The directory says that they are stored; tensorstore believes their own headers, and ends the process at some of xz."""
+    """The directory says that they are stored, their own headers say something else."""
     write_ome(tmp_path / "a.zarr", noise("zyx", SIZES), "zyx", coarser=False)
     path = zipped(tmp_path / "a.zarr", tmp_path / "a.ozx", "", zipfile.ZIP_STORED)
     data = bytearray(path.read_bytes())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -14,13 +16,15 @@ from PIL import Image
 
 import wkdask as wk
 from tests.cli.conftest import arguments, cli  # noqa: F401 - a fixture
+from tests.images.volume_files import write_ome
 from tests.services.faulty import Fault, faulty
 from tests.services.web import web  # noqa: F401 - a fixture
 from tests.storage.test_verbs_on_stores import Home, home  # noqa: F401 - a fixture
 from wkdask.errors import CorruptImageError, InputError, StorageError, UnsupportedImageFormatError
 from wkdask.images import find_images, find_layers
-from wkdask.images.byte_source import opened, read_bytes
+from wkdask.images.byte_source import MemorySource, opened, read_bytes
 from wkdask.images.picture import forget_parsed
+from wkdask.images.places import joined
 from wkdask.images.store_source import FIRST_BYTES, MOST_BYTES, StoreSource
 from wkdask.storage import Location, retries, storage_options
 
@@ -176,7 +180,10 @@ def test_one_that_changes_while_it_is_read():
         ("{0}/none", InputError, "There is nothing at {0}/none. Give an image file"),
         ("{0}/none.tif", StorageError, "'{0}/none.tif' can not be read: .*No such file.*Put the file back"),
         ("{0}/x_*.tif", InputError, r"No file matches {0}/x_\*.tif. Check the pattern"),
-        ("{0}/a.zip", UnsupportedImageFormatError, "a.zip is a zip file, whose images are read on disks only. Unpack it"),
+        ("{0}/a.zip", StorageError, "{0}/a.zip can not be read: there is no such file"),
+        ("{0}/notes.zip", CorruptImageError, "'{0}/notes.zip' can not be read as a zip file"),
+        ("{0}/a.ozx", StorageError, "{0}/a.ozx can not be read: there is no such file"),
+        ("https://lab/em.zip?signature=secret", InputError, "https:.*/em.zip has a query, which logs"),
         ("{0}/notes", UnsupportedImageFormatError, "'{0}/notes' has no readable images but 1 other files \\(1 txt\\)"),
         (["{0}/em_1.tif", "{0}/em_1.tif"], InputError, "'{0}/em_1.tif' stands twice"),
         (["{0}/em_1.tif", "{0}/notes.txt"], UnsupportedImageFormatError, "has the extension '.txt'; readable are tif"),
@@ -187,6 +194,7 @@ def test_one_that_changes_while_it_is_read():
 )
 def test_what_can_not_be_read(place, source, error, said):
     (place / "notes" / "a.txt").write_bytes(b"notes")
+    (place / "notes.zip").write_bytes(b"notes")
     filled = source.format(place.url) if isinstance(source, str) else [one.format(place.url) for one in source]
     with pytest.raises(error, match=said.format(place)) as caught:
         find_images(filled)
@@ -201,6 +209,59 @@ def test_a_web_server_gives_files_but_lists_none(web, voxels, tmp_path):  # noqa
     assert np.array_equal(shown(find_images(f"{web.url}/images/all.tif")), voxels)
     with pytest.raises(InputError, match=r"/images is no volume .* web servers list no folders of images. Give the URL"):
         find_images(f"{web.url}/images")
+
+
+def zip_of(folder: Path, place: Location, method: int = zipfile.ZIP_STORED) -> Location:
+    with zipfile.ZipFile(file := io.BytesIO(), "w", method) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                archive.write(path, path.relative_to(folder).as_posix())
+    place.write_bytes(file.getvalue())
+    return place
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_images_in_zip_files_become_a_dataset(home: Home, cli, voxels, method, tmp_path):  # noqa: F811
+    planes(tmp_path / "em" / "slices", voxels)
+    place = zip_of(tmp_path / "em", Location.of(f"{home.url}/em.zip", home.options), method)
+    with storage_options(home.options):
+        stack = find_images(place.url)
+        assert list(stack.paths) == [str(place)] and stack.label == "em.zip"
+        before = stack.identity()
+        with opened(joined(stack.folder, "slices/em_0.tif")) as source:
+            assert isinstance(source, MemorySource) == (method == zipfile.ZIP_DEFLATED)
+    processes = () if home.url.startswith("memory") else ("--distribution-strategy", "multiprocessing", "--jobs", "2")
+    done = cli(*arguments(place.url, f"{home.url}/ds", *processes), *home.words())
+    assert done.code == 0, done
+    [layer] = home.open("ds").layers.values()
+    assert layer.name == "em" and np.array_equal(layer.get_mag(1).read()[0], voxels)
+    planes(tmp_path / "em" / "slices", voxels + 1)
+    zip_of(tmp_path / "em", place, method)
+    with storage_options(home.options):
+        assert find_images(place.url).identity() != before
+
+
+@pytest.mark.parametrize(("name", "top"), [("em.ozx", ""), ("em.zip", "em.zarr")])
+@pytest.mark.parametrize("shard", [None, (36, 64, 64)])
+def test_ome_zarr_in_zip_files_becomes_a_dataset(home: Home, cli, voxels, name, top, shard, tmp_path):  # noqa: F811
+    """Shards in zip files, as the specification of .ozx advises; tensorstore's own reader of those never comes back."""
+    write_ome(tmp_path / "em" / top, voxels.T, "zyx", coarser=False, chunks=(12, 32, 32), shards=shard)
+    place = zip_of(tmp_path / "em", Location.of(f"{home.url}/{name}", home.options))
+    processes = () if home.url.startswith("memory") else ("--distribution-strategy", "multiprocessing", "--jobs", "2")
+    done = cli(*arguments(place.url, f"{home.url}/ds", *processes), *home.words())
+    assert done.code == 0, done
+    [layer] = home.open("ds").layers.values()
+    assert layer.name == "em" and np.array_equal(layer.get_mag(1).read()[0], voxels)
+
+
+def test_zip_files_on_web_servers_need_no_lists(web, voxels, tmp_path):  # noqa: F811
+    planes(tmp_path / "em", voxels)
+    zip_of(tmp_path / "em", Location(str(web.folder / "images.zip")))
+    assert np.array_equal(shown(find_images(f"{web.url}/images.zip")), voxels)
+    write_ome(tmp_path / "zarr", voxels.T, "zyx", coarser=False)
+    zip_of(tmp_path / "zarr", Location(str(web.folder / "volume.ozx")))
+    [layer] = find_layers(f"{web.url}/volume.ozx")
+    assert layer.name == "volume" and np.array_equal(shown(layer.stack), voxels)
 
 
 def test_faults_are_outlived(s3, voxels, tmp_path, monkeypatch):

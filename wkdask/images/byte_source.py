@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, cast
 
-from wkdask.images.byte_run import Run, Status
+from wkdask.errors import StorageError
 from wkdask.images.places import FilePath
-from wkdask.images.zip_archive import Member, member_of, split_member, unpacked, zip_members
 from wkdask.storage import Location
+from wkdask.storage.byte_run import Run, Status
+from wkdask.storage.zip_archive import Archive, split_member
 
 __all__ = [
     "Buffer",
@@ -158,12 +159,8 @@ def status(path: FilePath) -> FileStatus:
     names = split_member(path)
     if names is None:
         return os.stat(path)
-    descriptor = os.open(names[0], OPEN_FLAGS)
-    try:
-        found = _regular(names[0], descriptor)
-        return Status(member_of(names[0], descriptor, found, names[1]).size, found.st_mtime_ns)
-    finally:
-        os.close(descriptor)
+    with _file(names[0]) as file:
+        return Status(_archive(names[0], file).member(names[1]).size, file.stamp)
 
 
 @contextmanager
@@ -200,41 +197,74 @@ def opened(path: FilePath) -> Iterator[ByteSource]:
     (bytearray(b'cde'), bytearray(b'ijk'))
     """
     if isinstance(path, Location):
-        from wkdask.images.store_source import StoreSource
+        from wkdask.images.store_source import store_source
 
-        yield StoreSource(path)
+        yield store_source(path)
         return
     names = split_member(path)
-    file = path if names is None else names[0]
-    descriptor = os.open(file, OPEN_FLAGS)
-    try:
-        found = _regular(file, descriptor)
-        if names is None:
-            yield FileSource(descriptor, found.st_size, found.st_mtime_ns)
-        else:
-            yield _member_source(file, descriptor, found, member_of(file, descriptor, found, names[1]))
-    finally:
-        os.close(descriptor)
+    with _file(path if names is None else names[0]) as file:
+        yield file if names is None else _member_source(names[0], file, names[1])
 
 
-def _member_source(archive: str, descriptor: int, found: os.stat_result, member: Member) -> ByteSource:
+def _archive(path: str, file: FileSource) -> Archive:
+    return Archive(path, file, (path, file.size, f"{file.size} {file.stamp}"))  # as `zip_files` has it
+
+
+def _member_source(path: str, file: FileSource, name: str) -> ByteSource:
+    archive = _archive(path, file)
+    member = archive.member(name)
     if member.stored:
-        return FileSource(descriptor, member.size, found.st_mtime_ns, member.data_start(archive, descriptor, found.st_size))
-    return MemorySource(unpacked(archive, descriptor, found, member), found.st_mtime_ns)
+        return FileSource(file.descriptor, member.size, file.stamp, archive.data_start(member))
+    return MemorySource(archive.unpacked(member), file.stamp)
+
+
+def zip_members(path: str) -> list[tuple[str, int, int]]:
+    """List the files in a zip file on a disk.
+
+    Parameters
+    ----------
+    path
+        The archive.
+
+    Returns
+    -------
+    list of (name, size, stamp)
+        In the order of the archive: names as `opened` takes them behind ``!/``, bytes unpacked, and the time in ns at
+        which the archive was changed.
+
+    Raises
+    ------
+    StorageError
+        If there is no such file, or it may not be read.
+    CorruptImageError
+        As `wkdask.storage.zip_archive.Archive.members`.
+    """
+    try:
+        with _file(path) as file:
+            return [(member.name, member.size, file.stamp) for member in _archive(path, file).members().values()]
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(f"'{path}' can not be read: {error}. Allow reading it, or leave it out.") from error
 
 
 OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 """Not waiting: a pipe would do so for ever."""
 
 
-def _regular(path: str, descriptor: int) -> os.stat_result:
-    """Return the status of a regular file; a device of that name might never end."""
-    found = os.fstat(descriptor)
-    if stat.S_ISDIR(found.st_mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "It is no regular file", path)
-    return found
+@contextmanager
+def _file(path: str) -> Iterator[FileSource]:
+    """Open a regular file; a device of that name might never end."""
+    descriptor = os.open(path, OPEN_FLAGS)
+    try:
+        found = os.fstat(descriptor)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "It is no regular file", path)
+        yield FileSource(descriptor, found.st_size, found.st_mtime_ns)
+    finally:
+        os.close(descriptor)
 
 
 def read_into(source: ByteSource, buffer: Buffer, offset: int) -> None:

@@ -23,7 +23,6 @@ from wkdask.images.sources import ImageFiles, image_files
 from wkdask.images.stack import Decoding, ImageStack, shown_times
 from wkdask.images.volume_find import SEGMENTATION_WORDS, find_volumes
 from wkdask.images.volume_tree import tree_at
-from wkdask.images.volume_zip import naming_archive
 from wkdask.storage import Location
 
 PROBED_BEFORE_THREADS = 8
@@ -45,7 +44,7 @@ def find_layers(source: Source, selection: Selection | None = None) -> list[Foun
     ----------
     source
         A file; a folder or a zip file, with all that lies below; a pattern such as ``em/*.tif`` or ``**/*.png``; or a list
-        of files; all but zip files may be URLs. Or a chunked volume: a folder or zip file of Zarr, such as OME-Zarr, a
+        of files; all may be URLs. Or a chunked volume: a folder or zip file of Zarr, such as OME-Zarr, a
         folder of N5, or of a precomputed volume. Or an array, or a sequence of frames; see `wkdask.images.frames.find_frames`.
     selection
         Which images, in which order, as which layers. Default: ``Selection()``.
@@ -82,8 +81,7 @@ def find_layers(source: Source, selection: Selection | None = None) -> list[Foun
     if in_memory(source):
         return find_frames(source, chosen)
     if (tree := tree_at(source)) is not None:
-        with naming_archive(tree.place):
-            return find_volumes(tree, chosen)
+        return find_volumes(tree, chosen)
     images = image_files(cast("str | Path | Sequence[str | Path]", source))
     if chosen.scale:
         raise InputError(f"scale is {chosen.scale}, but '{images.label}' has no levels, as OME-Zarr has. Leave it out.")

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
+from wkdask.errors import InputError
 from wkdask.storage import Location, together
+from wkdask.storage.zip_files import archive_of
 
 FilePath = str | Location
 """A file or folder: a path, that of a member of a zip file (see `byte_source.opened`), or a place on a store."""
@@ -38,6 +40,17 @@ def joined(folder: FilePath, name: str) -> FilePath:
     return folder / name if isinstance(folder, Location) else os.path.join(folder, name)
 
 
+def in_archive(folder: FilePath) -> bool:
+    """Whether a folder is a zip file.
+
+    Examples
+    --------
+    >>> in_archive("/em/a.zip!"), in_archive("/em"), in_archive(Location("memory://em"))
+    (True, False, False)
+    """
+    return archive_of(folder) is not None if isinstance(folder, Location) else folder.endswith("!")
+
+
 def shown(folder: FilePath) -> str:
     """Return a folder, or a zip file, as messages name it.
 
@@ -57,7 +70,16 @@ def name_of(folder: FilePath) -> str:
     >>> name_of("/data/em"), name_of(Location("memory://data/em"))
     ('em', 'em')
     """
-    return folder.name if isinstance(folder, Location) else os.path.basename(shown(folder))
+    return os.path.basename(shown(folder))
+
+
+def refuse_query(place: Location) -> None:
+    """Raise `InputError` for URLs of web servers with a query, which often is a secret."""
+    if "?" in place.url and not place.lists:
+        raise InputError(
+            f"The URL of {place} has a query, which logs and names of layers would show. Give it without, and credentials "
+            "as storage options; or copy the file to a disk."
+        )
 
 
 def path_of(source: str | os.PathLike[str]) -> str:

@@ -16,9 +16,10 @@ from wkdask.errors import InputError, StorageError, UnsupportedImageFormatError
 from wkdask.images.byte_source import zip_members
 from wkdask.images.numbering import natural_order
 from wkdask.images.picture import EXTENSIONS, extension_of
-from wkdask.images.places import FilePath, path_of, shown
+from wkdask.images.places import FilePath, name_of, path_of, refuse_query, shown
 from wkdask.storage import Location
 from wkdask.storage.location import explained
+from wkdask.storage.zip_files import archive_at, zip_place
 
 JUNK = ("thumbs.db", "desktop.ini", "__macosx")
 LONGEST_PATH = 4096
@@ -59,7 +60,7 @@ def image_files(source: str | Path | Sequence[str | Path]) -> ImageFiles:
     ----------
     source
         A file; a folder or a zip file, with all that lies below; a pattern with ``*``, ``?``, ``[...]`` or ``**``; or a list
-        of files, which stay in its order. All but zip files may be URLs, of which web servers list no folders. Hidden files
+        of files, which stay in its order. All may be URLs, of which web servers list no folders. Hidden files
         and folders, and what operating systems leave behind, are passed over, as are files of other kinds beside images.
         Links are followed.
 
@@ -96,10 +97,12 @@ def image_files(source: str | Path | Sequence[str | Path]) -> ImageFiles:
         return _checked(path, list(_walk(path, lambda _: True)), os.path.basename(path))
     if extension_of(path) == "zip":
         with explained(Location.of(Path(path)), "read"):
-            names = [name for name, _, _ in zip_members(path)]
-        shown = [name for name in names if not name.endswith("/") and not any(map(_is_junk, name.split("/")))]
-        return _checked(path + "!", shown, Path(path).stem)
+            return _in_archive(path + "!", (name for name, _, _ in zip_members(path)))
     return _from_list([path])
+
+
+def _in_archive(folder: FilePath, names: Iterable[str]) -> ImageFiles:
+    return _checked(folder, [name for name in names if not any(map(_is_junk, name.split("/")))], Path(name_of(folder)).stem)
 
 
 def _exists(path: str) -> bool:
@@ -141,9 +144,9 @@ def _on_store(place: Location) -> ImageFiles:
     if extension_of(str(place)) in EXTENSIONS and (not _has_wildcard(place.url) or place.is_file()):
         return _from_urls([place])
     if extension_of(str(place)) == "zip":
-        raise UnsupportedImageFormatError(
-            f"{place} is a zip file, whose images are read on disks only. Unpack it and give the folder, or copy it to a disk."
-        )
+        refuse_query(place)
+        with explained(place, "read"):
+            return _in_archive(top := zip_place(place), archive_at(top).members())
     if not place.lists:
         raise InputError(
             f"{place} is no volume in Zarr, N5 or precomputed, and web servers list no folders of images. Give the URL of an "
@@ -178,11 +181,7 @@ def _from_urls(sources: Iterable[str | os.PathLike[str] | Location]) -> ImageFil
             raise InputError(
                 f"{place} and {places[0]} lie on different stores; the images of one list must lie on one. Copy them there."
             )
-        if "?" in place.url and not place.lists:
-            raise InputError(
-                f"The URL of {place} has a query, which logs and names of layers would show. Give it without, and credentials "
-                "as storage options; or copy the file to a disk."
-            )
+        refuse_query(place)
         _require_readable(str(place))
     _refuse_twice([place.url for place in places])
     paths = [place.url.split("/") for place in places]

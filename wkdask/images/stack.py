@@ -22,7 +22,7 @@ from wkdask.images.numbering import (
     unpacked_plan,
 )
 from wkdask.images.picture import Form, Picture, parsed
-from wkdask.images.places import FilePath, each, joined, name_of, shown
+from wkdask.images.places import FilePath, each, in_archive, joined, name_of, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -304,7 +304,7 @@ class ImageStack:
     @property
     def paths(self) -> Iterator[str]:
         """Paths of the files; for members of a zip file, that of the file."""
-        if str(self.folder).endswith("!"):
+        if in_archive(self.folder):
             return iter([shown(self.folder)])
         return (str(joined(self.folder, name)) for name in self.files)
 

@@ -9,10 +9,12 @@ import threading
 from typing import BinaryIO, cast
 
 from wkdask.errors import CorruptImageError
-from wkdask.images.byte_run import Run, Status
+from wkdask.images.byte_source import ByteSource, MemorySource
 from wkdask.storage import Location
+from wkdask.storage.byte_run import Run, Status
 from wkdask.storage.location import Stat
 from wkdask.storage.ranges import Range
+from wkdask.storage.zip_files import ZipFiles
 
 FIRST_BYTES = 256 << 10
 """What is read at first, and wherever reading goes on elsewhere: takes about as long as a request for one byte."""
@@ -36,8 +38,29 @@ def status_on_store(place: Location) -> Status:
     >>> status_on_store(place).st_size, status_on_store(place) == StoreSource(place).status()
     (6, True)
     """
+    files, name = place.files()
+    if isinstance(files, ZipFiles) and (member := files.stat(name)) is not None:
+        return Status(member.size, member.stamp)
     found = _range(place, 1)
     return _status(found.size, found.version)
+
+
+def store_source(place: Location) -> ByteSource:
+    """Open a file on a store, or in a zip file there; a member that is compressed is unpacked into memory.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    StorageError
+        If the store refuses, or does not send ranges.
+    ImageConversionError
+        If the zip file is damaged, encrypted, or compressed in a way that can not be read.
+    """
+    files, name = place.files()
+    if isinstance(files, ZipFiles) and (data := files.unpacked(name)) is not None:
+        return MemorySource(data, status_on_store(place).st_mtime_ns)
+    return StoreSource(place)
 
 
 def _range(place: Location, stop: int) -> Range:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from wkdask.errors import InputError, StorageError
 from wkdask.geometry.grid import Box
 from wkdask.images.stack import Part
-from wkdask.images.volume_zip import ZippedArray, archive_path
 from wkdask.storage import Location
+from wkdask.storage.zip_files import archive_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,7 +148,8 @@ class Volume:
     @property
     def paths(self) -> Iterator[str]:
         """The folder, or the zip file."""
-        yield archive_path(self.array.location) or self.array.location.url
+        archive = archive_of(self.array.location)
+        yield self.array.location.url if archive is None else archive.url
 
     def identity(self) -> list[tuple[str, int, int]]:
         """Return (name, size, mtime in ns) of documents and of some files of chunks as they are now, to notice a change.
@@ -162,18 +162,15 @@ class Volume:
         StorageError
             If the zip file is gone.
         """
-        path = archive_path(self.array.location)
-        if path is not None:
-            try:
-                found = os.stat(path)
-            except OSError as error:
-                raise StorageError(f"'{path}' can not be read: {error}. Put the file back, then run again.") from error
-            return [(f"{path}!{self.array.location.url}", found.st_size, found.st_mtime_ns)]
+        archive = archive_of(self.array.location)
+        if archive is not None:
+            found = archive.stat()
+            if found is None:
+                raise StorageError(f"'{archive}' can not be read: it is gone. Put the file back, then run again.")
+            return [(self.array.location.url, found.size, found.stamp)]
         return [_row(place) for place in (*self.documents, *self._sampled())]
 
     def _sampled(self) -> Iterator[Location]:
-        if isinstance(self.array, ZippedArray):
-            return
         units = self.array.spec.grid.units()
         count = units.cells.size  # more, perhaps, than `len` can say
         for number in sorted({i * (count - 1) // max(1, SAMPLED_FILES - 1) for i in range(SAMPLED_FILES)}):
@@ -182,7 +179,7 @@ class Volume:
 
     def stamp(self, z: int) -> tuple[str, int, int, int]:
         """Return what tells one slice from another, of this volume or of others."""
-        rows = [_row(place) for place in self.documents] if archive_path(self.array.location) is None else self.identity()
+        rows = [_row(place) for place in self.documents] if archive_of(self.array.location) is None else self.identity()
         digest = hashlib.sha256(repr((rows, self.axes)).encode()).hexdigest()
         return f"{self.array.location} {digest}", 0, 0, z
 

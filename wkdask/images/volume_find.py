@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wkdask.errors import (
+    CorruptImageError,
     DamagedError,
     DatasetNotFoundError,
     InputError,
@@ -28,7 +29,7 @@ from wkdask.images.volume import Readable, Volume
 from wkdask.images.volume_described import described, finest_scale, own_factors
 from wkdask.images.volume_ome import Channel, Described, chosen_dataset, known_axes
 from wkdask.images.volume_tree import N5, PRECOMPUTED, Node, walk
-from wkdask.images.volume_zip import archive_path, open_zipped
+from wkdask.storage.zip_files import archive_of
 
 SUFFIXES = (".ozx", ".zip", ".zarr", ".n5", ".precomputed", ".ome")
 BIOFORMATS2RAW = "bioformats2raw.layout"
@@ -105,8 +106,7 @@ def _refuse_many(count: int, most: int, root: Node) -> None:
 
 
 def _shown(node: Node) -> str:
-    path = archive_path(node.place)
-    return str(node.place) if path is None else path
+    return str(archive_of(node.place) or node.place)
 
 
 def _label(root: Node) -> str:
@@ -296,7 +296,7 @@ def _opened(node: Node) -> Readable:
             raise MetadataError(f"{place / 'info'} has the key {key[:80]!r}, expected a folder beside it. Correct it.")
         place = place / key
     try:
-        return open_zipped(place, node.data_format) if archive_path(place) else find_format(node.data_format).open(place)
+        return find_format(node.data_format).open(place)
     except (MetadataError, DatasetNotFoundError) as error:
         raise UnsupportedImageFormatError(f"The volume can not be read: {error}") from error
 
@@ -311,6 +311,8 @@ def _probe(array: Readable, where: str) -> None:
     """
     try:
         array.read(Box((0,) * len(array.spec.shape), (1,) * len(array.spec.shape)), keep=False)
+    except CorruptImageError:  # of a zip file
+        raise
     except (DamagedError, InputError) as error:
         raise UnsupportedImageFormatError(
             f"{where} can not be decoded: {str(error)[:400]} Where the codec is foreign, write the volume anew with "

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from wkdask.errors import InputError, MetadataError, UnsupportedImageFormatError
-from wkdask.images.byte_source import zip_members
 from wkdask.images.numbering import natural_order
 from wkdask.images.picture import EXTENSIONS, extension_of
-from wkdask.images.places import path_of
+from wkdask.images.places import path_of, refuse_query
 from wkdask.storage import Location
 from wkdask.storage.location import explained
+from wkdask.storage.zip_files import archive_at, zip_place
 
 LARGEST_DOCUMENT = 16 << 20
 MOST_NODES = 10_000
@@ -119,13 +119,16 @@ def tree_at(source: object) -> Node | None:
             return node_at(Location(path), "", N5 if _is_n5(path) else "")
         if extension_of(path) not in ARCHIVES or not os.path.isfile(path):
             return None
-        return _archived(path)
+        return _archived(Location(path))
 
 
 def _remote(place: Location) -> Node | None:
     """Return the array or group at a URL; None where it is something else."""
     place = place.parent if place.name in DOCUMENTS else place
-    if extension_of(str(place)) in (*EXTENSIONS, *ARCHIVES):
+    if extension_of(str(place)) in ARCHIVES:
+        with explained(place, "read"):
+            return _archived(place)
+    if extension_of(str(place)) in EXTENSIONS:
         return None
     return node_at(place, "", N5 if extension_of(place.name) == "n5" and place.lists else "")
 
@@ -135,24 +138,21 @@ def _is_n5(path: str) -> bool:
     return extension_of(path) == "n5" or os.path.isfile(os.path.join(path, "s0", "attributes.json"))
 
 
-def _archived(path: str) -> Node | None:
+def _archived(archive: Location) -> Node | None:
     """Return the root of the Zarr in an archive, after looking at all of its members."""
-    members = zip_members(path)
-    names = [name for name, _, _ in members]
+    refuse_query(archive)
+    place = zip_place(archive)
+    names = list(archive_at(place).members())
     tops = {name.partition("/")[0] for name in names}
     top = f"{next(iter(tops))}/" if len(tops) == 1 and not {"zarr.json", ".zarray"} & tops else ""
     if not {f"{top}zarr.json", f"{top}.zgroup", f"{top}.zarray"} & set(names):
-        if extension_of(path) == "ozx":
+        if extension_of(archive.name) == "ozx":
             raise UnsupportedImageFormatError(
-                f"'{path}' holds no OME-Zarr: zarr.json is missing among its {len(names)} members. Pack it anew."
+                f"'{archive}' holds no OME-Zarr: zarr.json is missing among its {len(names)} members. Pack it anew."
             )
         return None
-    from wkdask.images.volume_zip import archive, naming_archive, require_readable
-
-    require_readable(path)
-    place = archive(path)
-    with naming_archive(place):
-        return node_at(place / top.rstrip("/") if top else place, "")
+    archive_at(place).require_readable()
+    return node_at(place / top.rstrip("/") if top else place, "")
 
 
 def node_at(place: Location, path: str, within: str = "") -> Node | None:

@@ -177,6 +177,9 @@ class Location:
         if self.is_local:
             return self.url
         protocol, _, path = self.url.partition("://")
+        if protocol == "zip":
+            archive, mark, name = f"{path}/".partition("!/")
+            return f"{Location(archive) if archive else self.url}{mark}{name}".rstrip("/").removesuffix("!")
         parts = urlsplit(f"//{path}")
         return f"{protocol}:" + (parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl() or "//")
 
@@ -216,6 +219,10 @@ class Location:
             from wkdask.storage.local import LocalFiles
 
             return LocalFiles(), self.url
+        if self.url.startswith("zip://"):
+            from wkdask.storage.zip_files import zip_files
+
+            return zip_files(self.url, self.options)
         from wkdask.storage.remote import remote_files
 
         return remote_files(self.url, self.options)

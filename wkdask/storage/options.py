@@ -11,7 +11,9 @@ from typing import Any
 
 from wkdask.errors import InputError
 
-PLAIN = frozenset({"anon", "endpoint_url", "region_name", "use_ssl", "profile", "project", "requester_pays", "fo", "path"})
+PLAIN = frozenset(
+    {"anon", "endpoint_url", "region_name", "use_ssl", "profile", "project", "requester_pays", "fo", "path", "version"}
+)
 """Names of options whose values are no secrets, so that messages may hold them."""
 
 SHORTEST_SECRET = 4

@@ -1,4 +1,4 @@
-"""What sources of bytes have in common: their state, and a file over any of them."""
+"""What sources of bytes have in common: a size, reading at any place, their state, and a file over any of them."""
 
 from __future__ import annotations
 
