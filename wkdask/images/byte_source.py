@@ -164,7 +164,7 @@ def status(path: FilePath) -> FileStatus:
 
 
 @contextmanager
-def opened(path: FilePath) -> Iterator[ByteSource]:
+def opened(path: FilePath, *, ahead: int = 0) -> Iterator[ByteSource]:
     """Open a file for reading; the source belongs to the caller's block alone.
 
     Parameters
@@ -172,6 +172,8 @@ def opened(path: FilePath) -> Iterator[ByteSource]:
     path
         The file, or a member of a zip file, spelled ``<zip file>!/<member>``. A member that is stored is read in place,
         one that is compressed is unpacked into memory. A file on a store is read by ranges.
+    ahead
+        How many of its first bytes are wanted, about: on a store, where they come by one request, that is worth saying.
 
     Yields
     ------
@@ -199,7 +201,7 @@ def opened(path: FilePath) -> Iterator[ByteSource]:
     if isinstance(path, Location):
         from wkdask.images.store_source import store_source
 
-        yield store_source(path)
+        yield store_source(path, ahead)
         return
     names = split_member(path)
     with _file(path if names is None else names[0]) as file:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from wkdask.errors import StorageError
-from wkdask.images.byte_source import ByteSource, FileStatus, opened, status
+from wkdask.images.byte_source import ByteSource, opened, status
 from wkdask.images.places import FilePath
+from wkdask.storage import Location
 
 if TYPE_CHECKING:
     import numpy as np
@@ -135,15 +136,15 @@ def extension_of(name: str) -> str:
     return os.path.splitext(name)[1].lower().removeprefix(".")
 
 
-def parsed(path: FilePath, known: FileStatus | None = None) -> Picture:
+def parsed(path: FilePath, source: ByteSource | None = None) -> Picture:
     """Return the description of a file, parsed at most once in this process while the file does not change.
 
     Parameters
     ----------
     path
         The file, on a disk or a store, or a member of a zip file (`byte_source.opened` tells how to spell it).
-    known
-        Its status, where the caller knows it already: from `os.stat`, `byte_source.status` or an open source's `status`.
+    source
+        The file, where the caller has opened it already.
 
     Returns
     -------
@@ -158,7 +159,12 @@ def parsed(path: FilePath, known: FileStatus | None = None) -> Picture:
         If the file is gone, or the disk fails.
     """
     try:
-        now = known or status(path)
+        if source is None and isinstance(path, Location):  # whose first bytes come with its status
+            with opened(path) as file:
+                return parsed(path, file)
+        now = source.status() if source else status(path)
+    except StorageError:
+        raise
     except OSError as error:
         raise StorageError(f"'{path}' can not be read: {error}. Put the file back, then run again.") from error
     stamp = now.st_size, now.st_mtime_ns
@@ -166,7 +172,7 @@ def parsed(path: FilePath, known: FileStatus | None = None) -> Picture:
     if remembered is not None and remembered[:2] == stamp:
         return remembered[2]
     try:
-        picture = _parse(path)
+        picture = _parse(path, source) if source else _parse_closed(path)
     except StorageError:
         raise
     except OSError as error:
@@ -180,17 +186,20 @@ def forget_parsed() -> None:
     _parsed.clear()
 
 
-def _parse(path: FilePath) -> Picture:
+def _parse_closed(path: FilePath) -> Picture:
+    with opened(path) as source:
+        return _parse(path, source)
+
+
+def _parse(path: FilePath, source: ByteSource) -> Picture:
     name = str(path)
     if extension_of(name) in TIFF_EXTENSIONS:
         from wkdask.images.tiff import parse_tiff
 
-        with opened(path) as source:
-            return parse_tiff(name, source)
+        return parse_tiff(name, source)
     from wkdask.images.pillow import parse_with_pillow
 
-    with opened(path) as source:
-        return parse_with_pillow(name, source)
+    return parse_with_pillow(name, source)
 
 
 def reason_of(error: Exception) -> str:

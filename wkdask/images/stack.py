@@ -356,8 +356,8 @@ class ImageStack:
     def _read_file(self, file: int, planes: dict[int, list[int]], t: int, window: Window, out: NDArray[Any]) -> None:
         path = joined(self.folder, self.files[file])
         try:
-            with opened(path) as source:
-                picture = parsed(path, source.status())
+            with opened(path, ahead=0 if window[0][0] else out[0].nbytes * (1 + max(planes))) as source:
+                picture = parsed(path, source)
                 self._refuse_changed(path, picture, self._depth(file))
                 for z, (first, *copies) in planes.items():
                     self._read_plane(picture, source, (t, z), window, out[first])

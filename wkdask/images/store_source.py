@@ -45,7 +45,7 @@ def status_on_store(place: Location) -> Status:
     return _status(found.size, found.version)
 
 
-def store_source(place: Location) -> ByteSource:
+def store_source(place: Location, ahead: int = 0) -> ByteSource:
     """Open a file on a store, or in a zip file there; a member that is compressed is unpacked into memory.
 
     Raises
@@ -60,7 +60,7 @@ def store_source(place: Location) -> ByteSource:
     files, name = place.files()
     if isinstance(files, ZipFiles) and (data := files.unpacked(name)) is not None:
         return MemorySource(data, status_on_store(place).st_mtime_ns)
-    return StoreSource(place)
+    return StoreSource(place, ahead)
 
 
 def _range(place: Location, stop: int) -> Range:
@@ -81,6 +81,8 @@ class StoreSource:
     ----------
     place
         The file. Its first bytes are read at once.
+    ahead
+        How many, at least.
 
     Raises
     ------
@@ -98,8 +100,8 @@ class StoreSource:
     (6, 3, b'cde')
     """
 
-    def __init__(self, place: Location) -> None:
-        found = _range(place, FIRST_BYTES)
+    def __init__(self, place: Location, ahead: int = 0) -> None:
+        found = _range(place, FIRST_BYTES + min(ahead, MOST_BYTES - FIRST_BYTES))
         self.place, self.size = place, found.size
         self._version, self._start, self._data, self._window = found.version, 0, found.data, FIRST_BYTES
         self._lock = threading.Lock()
