@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
@@ -35,3 +36,15 @@ def test_requests_are_predicted_and_reported(shard, tmp_path):
         report = plan.run()
         assert report.predicted_requests == plan.describe()["requests"]
         assert 0.6 < report.requests / report.predicted_requests < 1.5, (plan, report)
+    (there := Location(f"{name}/em.zarr")).make_folder()
+    volume = layer.get_mag(1).path
+    for path in filter(Path.is_file, Path(volume).rglob("*")):
+        (there / path.relative_to(volume).as_posix()).write_bytes(path.read_bytes())
+    for z in range(64):
+        tifffile.imwrite(tmp_path / "z.tif", np.full((128, 128), z, "uint8"))
+        (Location(f"{name}/slices") / f"{z}.tif").write_bytes((tmp_path / "z.tif").read_bytes())
+    for source in (there.url, f"{name}/slices"):
+        for target in (f"{name}/from-{len(source)}", tmp_path / f"from-{len(source)}"):
+            for plan in wk.Dataset.plans_from_images(source, target, (4, 4, 4), chunk_shape=16, shard_shape=shard):
+                report = plan.run()
+                assert 0.6 < report.requests / report.predicted_requests < 1.5, (plan, report)

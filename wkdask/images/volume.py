@@ -7,12 +7,13 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wkdask.errors import InputError, StorageError
 from wkdask.geometry.grid import Box
 from wkdask.images.stack import Part
-from wkdask.storage import Location
+from wkdask.storage import Location, together
 from wkdask.storage.zip_files import archive_of
 
 if TYPE_CHECKING:
@@ -168,7 +169,15 @@ class Volume:
             if found is None:
                 raise StorageError(f"'{archive}' can not be read: it is gone. Put the file back, then run again.")
             return [(self.array.location.url, found.size, found.stamp)]
-        return [_row(place) for place in (*self.documents, *self._sampled())]
+        places = (*self.documents, *self._sampled())
+        return together(self.array.location, [partial(_row, place) for place in places])
+
+    @property
+    def checked(self) -> int:
+        """How many files `identity` looks at."""
+        if archive_of(self.array.location) is not None:
+            return 1
+        return len(self.documents) + min(SAMPLED_FILES, self.array.spec.grid.units().cells.size)
 
     def _sampled(self) -> Iterator[Location]:
         units = self.array.spec.grid.units()

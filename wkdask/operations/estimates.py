@@ -8,14 +8,20 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from wkdask.formats import Codec
 from wkdask.geometry.grid import Box, Index
+from wkdask.images.store_source import MOST_BYTES
 from wkdask.operations.level import Level, path_below
 from wkdask.plan import Cost, Journal
+from wkdask.plan.estimate import ROUND_TRIP
 from wkdask.storage import Location
 from wkdask.storage.address import S3
+from wkdask.storage.zip_files import archive_of
 
 if TYPE_CHECKING:
+    from wkdask.images import ImageStack
     from wkdask.operations.copying_tasks import CopyUnits
     from wkdask.operations.spool import SpoolPages
     from wkdask.operations.tiles import JoinUnits, Source, WriteTiles
@@ -52,9 +58,6 @@ COPY = 2000 * MB
 OPEN = 1e-3
 """Seconds for opening a file, or making one under its name: benchmarks/reads.py."""
 
-ROUND_TRIP = 0.03
-"""Seconds of a request to a store."""
-
 # Requests of a store for what is one file elsewhere, by how `storage.remote` and `formats` go about it.
 
 PUBLISHED = 1  # sent
@@ -63,6 +66,7 @@ JOINED = 1  # whether a part's unit was joined already
 JOINED_PART = 2  # its index, its chunks
 EMPTIED = 1  # the parts of a unit, deleted by their names
 READ = 2  # the index of a unit, and a range
+CHECKED = 1  # what tells of a change of a source's file, at the end
 SENT = 32 * MB  # of a large file in each request
 
 
@@ -70,7 +74,7 @@ def cost_of_tiles(operation: WriteTiles) -> Cost:
     """Return what the tasks of `WriteTiles` cost."""
     levels, tile, read = operation.levels, operation.tile, operation.bytes_in
     files = sum(_pieces(level.box, _own_tile(level, tile), level.array.spec.unit) for level in levels)
-    opened = _opened(operation.source, levels[0].box, tile)
+    opened, asked = _read(operation.source, levels[0].box, tile)
     seconds = read / (DECODE if _is_stored(operation.source) else ORDER)
     seconds += read / REDUCE.get(levels[0].mode, REDUCE_OTHERS) if _is_reducing(operation.source) else 0.0
     for finer, level in itertools.pairwise(levels):
@@ -78,23 +82,27 @@ def cost_of_tiles(operation: WriteTiles) -> Cost:
     seconds += sum(_bytes(level) / ORDER + _seconds_encoding(level) for level in levels)
     plain = [level for level in levels if level.array.spec.codec is None and not level.replaces]
     at_once = max((_bytes(level) // len(level.units) for level in plain if level.direct and level.units), default=0)
-    requests = sum(_published(level, _own_tile(level, tile)) for level in levels)
-    if _is_remote(operation.source):
-        requests += opened * READ
-    elif all(level.array.location.is_local for level in levels):
-        requests += opened
-    seconds += _waiting(files + opened, requests)
-    return Cost(files, requests, seconds, sum(map(_bytes, plain)), at_once)
+    asked += sum(_published(level, _own_tile(level, tile)) for level in levels)
+    return _cost(files, opened, asked, seconds, sum(map(_bytes, plain)), at_once, written=levels[0].array.location.is_local)
+
+
+def _cost(
+    files: int, opened: int, asked: int, seconds: float, least: int = 0, scratch: int = 0, *, written: bool = True
+) -> Cost:
+    """Return the cost of files that are written, and of others that are opened, on disks, and of requests to stores.
+
+    ``written`` tells whether the files are written to a disk.
+    """
+    on_disk = (files if written else 0) + opened
+    return Cost(files, asked or on_disk, seconds + OPEN * on_disk, ROUND_TRIP * asked, least, scratch)
 
 
 def _published(level: Level, tile: Index) -> int:
-    """Return the requests, or files, of what tiles leave of a level: units, or parts of them."""
+    """Return the requests of what tiles leave of a level on a store: units, or parts of them."""
+    if level.array.location.is_local:
+        return 0
     files = _pieces(level.box, tile, level.array.spec.unit)
-    return (
-        files
-        if level.array.location.is_local
-        else files * (_published_by(level.array.location) + (0 if level.direct else JOINED))
-    )
+    return files * (_published_by(level.array.location) + (0 if level.direct else JOINED))
 
 
 def _published_by(place: Location) -> int:
@@ -102,19 +110,13 @@ def _published_by(place: Location) -> int:
     return PUBLISHED if place.url.partition("://")[0] in S3 else PUBLISHED + TOLD
 
 
-def _waiting(files: int, requests: int) -> float:
-    """Return the seconds that files take to be opened; where there are more requests than files, some go to a store."""
-    return OPEN * files + ROUND_TRIP * max(0, requests - files)
-
-
 def cost_of_joins(operation: JoinUnits) -> Cost:
     """Return what the tasks of `JoinUnits` cost."""
     level = operation.level
     parts = _pieces(level.box, _own_tile(level, operation.tiles.shape), level.array.spec.unit)
-    files = parts + operation.count
-    remote = not level.array.location.is_local
-    requests = parts * JOINED_PART + operation.count * (_published_by(level.array.location) + EMPTIED) if remote else files
-    return Cost(operation.count, requests, _bytes(level) / COPY + _waiting(files, requests))
+    here = level.array.location.is_local
+    asked = 0 if here else parts * JOINED_PART + operation.count * (_published_by(level.array.location) + EMPTIED)
+    return _cost(operation.count, parts if here else 0, asked, _bytes(level) / COPY, written=here)
 
 
 def cost_of_copies(operation: CopyUnits) -> Cost:
@@ -124,16 +126,17 @@ def cost_of_copies(operation: CopyUnits) -> Cost:
     opened = _pieces(level.box, level.array.spec.unit, chunk)
     large = int(_bytes(level) // SENT)
     sent, read = not level.array.location.is_local, not operation.source.location.is_local
-    published = files * _published_by(level.array.location)
-    requests = sent * (published + large) + read * (opened * (1 + READ) + large) or files + opened
-    return Cost(files, requests, _bytes(level) / COPY + _waiting(files + opened, requests))
+    asked = sent * (files * _published_by(level.array.location) + large) + read * (opened * (1 + READ) + large)
+    return _cost(files, 0 if read else opened, asked, _bytes(level) / COPY, written=not sent)
 
 
 def cost_of_spool(operation: SpoolPages) -> Cost:
     """Return what the tasks of `SpoolPages` cost."""
-    pages, read = operation.count, operation.bytes_in
-    requests = pages + pages * -(-operation.stack.shape[1] // operation.rows)
-    return Cost(pages, requests, read / ORDER + OPEN * requests, 0, operation.plane_bytes if pages else 0)
+    pages, stack = operation.count, operation.stack
+    bands = pages * -(-stack.shape[1] // operation.rows)
+    asked = pages * (_asked_of_page(stack) + CHECKED) if _on_store(stack.folder) else 0
+    spooled = operation.plane_bytes if pages else 0
+    return _cost(pages, bands, asked, operation.bytes_in / ORDER, 0, spooled)
 
 
 def _bytes(level: Level) -> int:
@@ -178,10 +181,36 @@ def _is_stored(source: Source) -> bool:
     return hasattr(source, "array")
 
 
-def _is_remote(source: Source) -> bool:
-    """Whether a source reads an array on a store."""
-    array = getattr(source, "array", None)
-    return array is not None and not array.location.is_local
+def _on_store(place: object) -> bool:
+    """Whether something lies on a store, or in a zip file there."""
+    return isinstance(place, Location) and not (archive_of(place) or place).is_local
+
+
+def _asked_of_page(stack: ImageStack) -> int:
+    """Return the requests that a page of images on a store is read by."""
+    height, width, samples = stack.form.height, stack.form.width, stack.form.channels
+    return max(1, -(-height * width * samples * np.dtype(stack.form.dtype).itemsize // MOST_BYTES))
+
+
+def _read(source: Source, box: Box, tile: Index) -> tuple[int, int]:
+    """Return how many files, or units, on disks tasks open to read tiles over a box, and how many requests they make to stores.
+
+    Those that tell whether a source was changed count, too, except of arrays of datasets, which are few.
+    """
+    from wkdask.operations.source import FromImages
+    from wkdask.operations.volume_source import FromVolume
+
+    opened = _opened(source, box, tile)
+    stack: Any = getattr(source, "stack", None)
+    if isinstance(source, FromImages) and not isinstance(source, FromVolume):
+        asked = opened * _asked_of_page(stack) + CHECKED * len(stack.files) if _on_store(getattr(stack, "folder", None)) else 0
+        return (0 if asked else opened), asked
+    array: Any = getattr(stack or source, "array", None)
+    if array is None or not _on_store(array.location):
+        return opened, 0
+    checked = CHECKED * stack.checked if stack else 0
+    indexes = _opened(source, box, box.stop) if array.spec.unit != array.spec.chunk else 0  # which are remembered
+    return 0, checked + opened + indexes
 
 
 def _is_reducing(source: Source) -> bool:
@@ -208,7 +237,11 @@ def _opened(source: Source, box: Box, tile: Index) -> int:
     if isinstance(source, FromArray):
         unit = dict(zip(source.array.spec.axes, source.array.spec.unit, strict=True))
         return _pieces(box, tile, tuple(unit.get(axis, 1) for axis in source.axes))
-    if isinstance(source, FromImages) and not isinstance(source, FromVolume):
+    if isinstance(source, FromVolume):
+        unit = dict(zip(source.stack.axes, source.stack.array.spec.unit, strict=True))
+        axes = ("tcyxz" if source.orientation.swap_xy else "tcxyz")[-len(tile) :]
+        return _pieces(box, tile, tuple(unit.get(axis, 1) for axis in axes))
+    if isinstance(source, FromImages):
         pages = tuple(1 if axis in (len(tile) - 1, len(tile) - 5) else n for axis, n in enumerate(tile))
         return _pieces(box, pages)
     return _pieces(box, tile)

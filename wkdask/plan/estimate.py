@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ RUN = 40
 """Requests of a run on a store, beside its tasks': its lease, its plan, documents, and cleaning up."""
 LISTED = 10
 """Requests of a milestone on a store: its array's documents, the dataset's JSON."""
+ROUND_TRIP = 0.03
+"""Seconds of a request to a store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class Cost:
         Files that they open, to read or to write; where any of them are in a store, the requests to it.
     seconds
         Of one processor, roughly.
+    waiting
+        Seconds for which one task after the other would wait for answers of stores.
     least_bytes, least_scratch
         Bytes on disk that they take for certain, to stay in the target and at once on scratch: of voxels that nothing
         compresses.
@@ -42,6 +47,7 @@ class Cost:
     files: int = 0
     requests: int = 0
     seconds: float = 0.0
+    waiting: float = 0.0
     least_bytes: int = 0
     least_scratch: int = 0
 
@@ -97,8 +103,8 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """Wall-clock time of all stages."""
-        return sum(stage.seconds for stage in self.stages)
+        """Wall-clock time of all stages, and around them."""
+        return self.around * ROUND_TRIP + sum(stage.seconds for stage in self.stages)
 
     @property
     def file_bytes(self) -> int:
@@ -153,7 +159,9 @@ def estimate(plan: Plan, probe: Probe | None = None, workers: int | None = None,
     measured = sum(found.seconds for found in probe.stages.values())
     scale = measured / rough if rough and measured else 1.0
     threads = math.ceil(workers / max(1, processes - 1))
+    computing = min(workers, os.cpu_count() or 1) if processes == 1 else workers  # more threads than cores only wait at once
     before = loaded_bytes() if processes == 1 else PROCESS_BYTES
+    asking = any(cost.waiting for cost in costs)
     stages = []
     for index, (stage, cost) in enumerate(zip(plan.stages, costs, strict=True)):
         found = probe.stages.get(index)
@@ -164,8 +172,9 @@ def estimate(plan: Plan, probe: Probe | None = None, workers: int | None = None,
             StageEstimate(
                 batches=math.ceil(stage.count / plan.batch_size),
                 files=cost.files,
-                requests=cost.requests + (0 if plan.target.is_local else JOURNALLED * math.ceil(stage.count / plan.batch_size)),
-                seconds=seconds / max(1, min(workers, stage.count)),
+                requests=(0 if plan.target.is_local else JOURNALLED * math.ceil(stage.count / plan.batch_size))
+                + (cost.requests if cost.waiting or not asking else 0),
+                seconds=seconds / max(1, min(computing, stage.count)) + cost.waiting / max(1, min(workers, stage.count)),
                 file_bytes=round(stage.operation.bytes_out * ratio),
                 measured=found.tasks if found else 0,
                 worker_bytes=before + min(threads, stage.count) * stage.operation.bytes_needed,

@@ -8,13 +8,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Protocol
 
+from wkdask.plan.estimate import cost_of
 from wkdask.plan.execute import execute
 from wkdask.plan.plan import Plan
 from wkdask.plan.receipt import Receipt
 from wkdask.plan.stage import Batch, until
 
 WAITING_PER_CORE, MOST_WAITING = 4, 16
-"""Threads that write to a store, most of which wait for its answers."""
+"""Threads of plans that read from a store or write to one, most of which wait for its answers."""
 
 Result = Sequence[Receipt] | Exception
 """What came of a batch: a receipt of each task, or why there is none."""
@@ -84,7 +85,7 @@ class ThreadPool(Pool):
     def suit(self, plan: Plan, limit: int | None) -> None:
         """Take as many threads as suit a plan, before the pool is entered."""
         self.slots = self._usual
-        if not self._asked and not plan.target.is_local:
+        if not self._asked and any(cost_of(stage).waiting for stage in plan.stages):
             wanted = max(self._usual, min(MOST_WAITING, WAITING_PER_CORE * self._usual))
             self.slots = next((n for n in range(wanted, self._usual, -1) if plan.fits(limit, n)), self._usual)
 
