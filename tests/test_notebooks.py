@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import signal
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -57,7 +58,11 @@ def executed(path: Path, before_the_last: str, work: Path) -> Any:
     notebook = nbformat.read(path, as_version=4)
     notebook.cells.insert(-1, nbformat.v4.new_code_cell(before_the_last))
     resources = {"metadata": {"path": str(work)}}
-    return nbclient.NotebookClient(notebook, timeout=100, kernel_name="python3", resources=resources).execute()
+    ctrl_c = signal.getsignal(signal.SIGINT)
+    try:
+        return nbclient.NotebookClient(notebook, timeout=100, kernel_name="python3", resources=resources).execute()
+    finally:
+        signal.signal(signal.SIGINT, ctrl_c)  # where it was ignored, nbclient leaves Python's own
 
 
 def shown(notebook: Any, kind: str) -> dict[str, str]:

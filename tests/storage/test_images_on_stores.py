@@ -230,7 +230,7 @@ def test_images_in_zip_files_become_a_dataset(home: Home, cli, voxels, method, t
         before = stack.identity()
         with opened(joined(stack.folder, "slices/em_0.tif")) as source:
             assert isinstance(source, MemorySource) == (method == zipfile.ZIP_DEFLATED)
-    processes = () if home.url.startswith("memory") else ("--distribution-strategy", "multiprocessing", "--jobs", "2")
+    processes = ("--distribution-strategy", "multiprocessing", "--jobs", "2") if home.url.startswith("s3") else ()
     done = cli(*arguments(place.url, f"{home.url}/ds", *processes), *home.words())
     assert done.code == 0, done
     [layer] = home.open("ds").layers.values()
@@ -247,8 +247,7 @@ def test_ome_zarr_in_zip_files_becomes_a_dataset(home: Home, cli, voxels, name, 
     """Shards in zip files, as the specification of .ozx advises; tensorstore's own reader of those never comes back."""
     write_ome(tmp_path / "em" / top, voxels.T, "zyx", coarser=False, chunks=(12, 32, 32), shards=shard)
     place = zip_of(tmp_path / "em", Location.of(f"{home.url}/{name}", home.options))
-    processes = () if home.url.startswith("memory") else ("--distribution-strategy", "multiprocessing", "--jobs", "2")
-    done = cli(*arguments(place.url, f"{home.url}/ds", *processes), *home.words())
+    done = cli(*arguments(place.url, f"{home.url}/ds"), *home.words())
     assert done.code == 0, done
     [layer] = home.open("ds").layers.values()
     assert layer.name == "em" and np.array_equal(layer.get_mag(1).read()[0], voxels)
