@@ -208,7 +208,7 @@ def test_data_that_reaches_to_the_end_of_the_file(tmp_path: Path, method: int) -
         archive = zip_archive.Archive(str(path), FileSource(file.fileno(), length, 0), "whole")
         member = archive.member("a")
         assert archive.data_start(member) == length - packed
-        for offset in (length - 29, length, 2**40):
+        for offset in (length - 29, length, 2**40, 2**64 - 1, -1):
             with pytest.raises(CorruptImageError, match=f"'a' does not lie at byte {offset}"):
                 archive.data_start(replace(member, offset=offset))
         shorter = replace(archive, source=FileSource(file.fileno(), length - 1, 0))

@@ -120,6 +120,21 @@ def test_a_flipped_bit_is_never_data(method: int) -> None:
             (zip_place(place_of(bytes(broken))) / "a").read_bytes()
 
 
+@pytest.mark.parametrize("offset", [2**64 - 1, 2**63, 10**6])
+def test_members_that_should_lie_anywhere(offset: int) -> None:
+    """The directory may say any 64 bit of where a member lies."""
+    content = packed({"a": b"hello"})
+    at = content.index(b"PK\x01\x02")
+    more = b"\x01\x00\x08\x00" + offset.to_bytes(8, "little")
+    entry = bytearray(content[at : content.index(b"PK\x05\x06")])
+    entry[30:32], entry[42:46] = len(more).to_bytes(2, "little"), b"\xff" * 4
+    end = bytearray(content[content.index(b"PK\x05\x06") :])
+    end[12:16] = (len(entry) + len(more)).to_bytes(4, "little")
+    place = place_of(content[:at] + bytes(entry) + more + bytes(end))
+    with pytest.raises(CorruptImageError, match=f"'a' does not lie at byte {offset}|can not be read as a zip file"):
+        (zip_place(place) / "a").read_bytes()
+
+
 def writes(top: Location) -> Iterator[object]:
     yield lambda: (top / "a").write_bytes(b"1")
     yield lambda: (top / "a").append(b"1")

@@ -221,8 +221,9 @@ if hasattr(os, "register_at_fork"):  # while no thread holds it, which would not
 
 
 def _read(source: Readable, offset: int, size: int) -> bytes:
-    """Return some bytes; fewer at the end."""
-    buffer, done = memoryview(bytearray(size)), 0
+    """Return some bytes; fewer at the end, and none elsewhere."""
+    buffer, done = memoryview(bytearray(size if 0 <= offset < source.size else 0)), 0
+    size = len(buffer)
     while done < size:
         got = source.read_into(buffer[done:], offset + done)
         if not got:

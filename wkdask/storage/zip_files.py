@@ -224,8 +224,8 @@ class _Ranges:
         self.place, self.size, self.version = place, size, version
 
     def read(self, start: int, stop: int) -> bytes:
-        """Return a range; fewer bytes where the file ends before."""
-        if start >= self.size:
+        """Return a range; fewer bytes where the file ends before, and none beyond."""
+        if not 0 <= start < self.size:
             return b""
         found = self.place.read_range(start, min(stop, self.size))
         if found is None or (found.size, found.version) != (self.size, self.version):
