@@ -7,6 +7,7 @@ deselected unless asked for, which is not a skip.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import signal
 import sys
@@ -167,6 +168,7 @@ def unprivileged() -> Callable[[], AbstractContextManager[None]]:
         if os.name != "posix" or os.geteuid() != 0:
             yield
             return
+        importlib.import_module("importlib.readers")  # of an interpreter that others may not read
         os.seteuid(NOBODY)
         try:
             yield

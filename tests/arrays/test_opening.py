@@ -12,6 +12,7 @@ import pytest
 
 import wkdask as wk
 from wkdask.arrays.opening import open_mag_arrays
+from wkdask.errors import InputError
 from wkdask.formats import FORMATS
 from wkdask.metadata import MetadataWarning
 from wkdask.storage import Location
@@ -47,6 +48,27 @@ def test_more_channels_than_the_array_has(data_format: str, tmp_path: Path) -> N
     found = array.read(array.box)
     np.testing.assert_array_equal(found[:1], voxels)
     assert found.shape[0] == 3 and not found[1:].any()
+
+
+@pytest.mark.parametrize("data_format", sorted(FORMATS))
+def test_fewer_channels_than_the_array_has(data_format: str, tmp_path: Path) -> None:
+    """None is lost without a word: all are read, and verbs that write others of the layer refuse."""
+    place, voxels = dataset(tmp_path, data_format, 3, {"numChannels": 1, "elementClass": "uint8"})
+    with pytest.warns(MetadataWarning, match=r"'em' has 1 channels by the dataset's JSON, but the array of mag 1 has 3; all"):
+        array = open_mag_arrays(place)["em"]["1"]
+    np.testing.assert_array_equal(array.read(array.box), voxels)
+    for verb in ("downsample", "copy_dataset"):
+        opened = wk.Dataset.open(place.url)
+        with pytest.warns(MetadataWarning), pytest.raises(InputError, match=r"has 3 channels, but layer 'em' has 1 by"):
+            opened.downsample() if verb == "downsample" else opened.copy_dataset(tmp_path / "copy")
+    assert [fault.kind for fault in wk.Dataset.open(place.url).verify().faults] == ["contradiction"]
+    document = tmp_path.joinpath(place.url, "datasource-properties.json")
+    found = json.loads(document.read_text())
+    found["dataLayers"][0]["mags"][0]["channelIndex"] = 1
+    document.write_text(json.dumps(found))
+    array = open_mag_arrays(place)["em"]["1"]
+    np.testing.assert_array_equal(array.read(array.box), voxels[1:2])
+    assert wk.Dataset.open(place.url).verify().ok
 
 
 def test_other_axes_than_an_array_has_that_knows_its_own(tmp_path: Path) -> None:

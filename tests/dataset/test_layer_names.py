@@ -59,6 +59,18 @@ def test_all_follows_the_name(dataset, layer, mag, voxels, tmp_path):
         dataset.get_layer("em")
 
 
+def test_a_magnification_whose_folder_has_the_long_name(dataset, layer, mag, voxels, tmp_path):
+    """Where the JSON does not say where it lies, as older ones do not."""
+    place = tmp_path / "ds" / NAME
+    said = json.loads(place.read_bytes())
+    for one in said["dataLayers"][0]["mags"]:
+        os.rename(tmp_path / "ds" / one.pop("path"), tmp_path / "ds/em" / "-".join(map(str, one["mag"])))
+    place.write_text(json.dumps(said))
+    wk.Dataset.open(tmp_path / "ds").get_layer("em").name = "tissue"
+    found = wk.Dataset.open(tmp_path / "ds").get_layer("tissue").get_mag(1)
+    assert np.array_equal(found.read()[0], voxels) and found.path.name == "1-1-1"
+
+
 @pytest.mark.parametrize("relative", [False, True])
 def test_links_within_the_dataset_follow(dataset, layer, mag, voxels, tmp_path, relative):
     view = dataset.add_layer("view", "color", dtype="uint8")

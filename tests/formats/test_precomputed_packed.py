@@ -118,9 +118,11 @@ def test_what_is_not_unpacked_is_said(folder: Path) -> None:
 WRITE = """
 import sys, numpy
 from cloudvolume import CloudVolume
-for encoding, dtype in (("raw", "uint16"), ("compressed_segmentation", "uint32"), ("png", "uint8")):
+usual = [("raw", "uint16", None), ("compressed_segmentation", "uint32", None), ("png", "uint8", None)]
+for encoding, dtype, how in (*usual, *(("raw", "uint16", how) for how in ("bz2", "lzma", "zstd", False))):
     info = CloudVolume.create_new_info(1, "image", dtype, encoding, (8, 8, 40), (-3, 5, 0), (20, 15, 10), chunk_size=(8, 8, 8))
-    volume = CloudVolume(f"file://{sys.argv[1]}/{encoding}", info=info, progress=False)
+    name = encoding if how is None else f"{encoding}-{how}"
+    volume = CloudVolume(f"file://{sys.argv[1]}/{name}", info=info, progress=False, compress=how)
     volume.commit_info()
     volume[:, :, :] = (numpy.arange(3000).reshape(20, 15, 10) % 251 + 1).astype(dtype)
 """
@@ -130,8 +132,8 @@ for encoding, dtype in (("raw", "uint16"), ("compressed_segmentation", "uint32")
 def test_what_cloud_volume_writes(folder: Path, cloudvolume_python: Path) -> None:
     done = subprocess.run([cloudvolume_python, "-c", WRITE, str(folder)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    for encoding in ("raw", "compressed_segmentation", "png"):
-        volume = folder / encoding
+    for name in ("raw", "compressed_segmentation", "png", "raw-bz2", "raw-lzma", "raw-zstd", "raw-False"):
+        volume = folder / name
         key = json.loads((volume / "info").read_bytes())["scales"][0]["key"]
         array = open_array(Location(str(volume / key)), NAME)
         found = array.read(array.spec.grid.box)

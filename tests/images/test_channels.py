@@ -167,9 +167,9 @@ def test_no_page_is_decoded_twice(tmp_path: Path, add: Add, monkeypatch: pytest.
     first, last = add("s1.tif", {"c": 3, "z": 2}), add("s4.tif", {"c": 3, "z": 2})
     opened, names = stack.opened, []
 
-    def counting(path: str) -> Any:
+    def counting(path: str, **options: Any) -> Any:
         names.append(os.path.basename(path))
-        return opened(path)
+        return opened(path, **options)
 
     monkeypatch.setattr(stack, "opened", counting)
     shown = find_layers(tmp_path, Selection(merge=True, missing="repeat"))[0].stack

@@ -114,6 +114,7 @@ def test_scale_and_translation(tmp_path_factory, scale, offset, unit, outer):
     moved = [o * s for o, s in zip(offset, scale, strict=True)]
     first = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": moved}]
     coarse = [{"type": "scale", "scale": [2 * s for s in scale]}]
+    first = first if any(offset) else first[:1]
     levels = [{"path": "c", "coordinateTransformations": coarse}, {"path": "f", "coordinateTransformations": first}]
     above = [{"type": "scale", "scale": outer}]
     path, told = chosen_dataset({"multiscales": [{"axes": axes, "datasets": levels, "coordinateTransformations": above}]}, "a")
@@ -129,6 +130,16 @@ def test_translations_that_can_not_be_kept_are_said(tmp_path):
     for name in ("a.zarr", "b.zarr"):
         [layer] = find_layers(tmp_path / name)
         assert layer.offset is None and "translation" in " ".join(layer.stack.notes)
+
+
+def test_channels_that_say_less_than_others(tmp_path):
+    """Those without a colour get the usual one of their place, those without a name of their own a number."""
+    told = [{"color": "0000FF", "label": "dapi"}, {"label": "gfp"}, {"color": "FF00FF", "label": "gfp"}, {"color": "no"}]
+    voxels = noise("czyx", SIZES | {"c": 4}, "uint16")
+    write_ome(tmp_path / "a.zarr", voxels, "czyx", attributes={"omero": {"channels": told}})
+    layers = find_layers(tmp_path / "a.zarr")
+    assert [layer.name for layer in layers] == ["a_dapi", "a__channel1", "a__channel2", "a__channel3"]
+    assert [layer.color for layer in layers] == [(0, 0, 255), (0, 255, 0), (255, 0, 255), (255, 223, 0)]
 
 
 OMERO = {

@@ -368,7 +368,7 @@ def test_bad_document_of_a_mag(dataset: Path) -> None:
     )
     document.write_bytes(b"{")
     report = check(dataset)
-    assert {fault.kind for fault in report.faults} == {"document"}
+    assert {(fault.kind, fault.path) for fault in report.faults} == {("document", str(document))}
     assert [fault.mag for fault in report.faults] == (["1"] if document.parent == folder else ["1", "2"])
 
 

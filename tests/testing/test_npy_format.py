@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import tifffile
 
 import wkdask as wk
 from tests.testing import npy_format
+from wkdask.errors import InputError
 from wkdask.formats import find_format
 from wkdask.images import find_images
 from wkdask.metadata import VoxelSize
@@ -47,6 +49,13 @@ def test_it_is_found_by_its_entry_point(installed: None) -> None:
         find_format("npz")
 
 
+def test_one_that_can_not_be_loaded(installed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "wkdask_npy_format", raising=False)
+    (tmp_path / "site-packages/wkdask_npy_format.py").write_text("import nomodule")
+    with pytest.raises(InputError, match=r"'npy' is installed, but can not be loaded: ModuleNotFoundError: .*nomodule"):
+        find_format("npy")
+
+
 def test_its_layers_are_converted_and_downsampled(installed: None, tmp_path: Path) -> None:
     planes = np.random.default_rng(0).integers(1, 255, (10, 20, 30)).astype("uint8")
     (tmp_path / "em").mkdir()
@@ -57,6 +66,7 @@ def test_its_layers_are_converted_and_downsampled(installed: None, tmp_path: Pat
         options = {"into": Into("em", "color"), "sampling": Sampling(coarsest=wk.Mag(4)), "storage": storage}
         plan_convert(find_images(tmp_path / "em"), tmp_path / name, VoxelSize((4, 4, 4)), **options).run()
     layers = [wk.Dataset.open(tmp_path / name).get_layer("em") for name in ("npy", "zarr3")]
+    assert wk.Dataset.open(tmp_path / "npy").verify().ok
     assert [str(mag) for mag in layers[0].mags] == [str(mag) for mag in layers[1].mags] == ["1", "2", "4"]
     for mag in layers[1].mags:
         np.testing.assert_array_equal(*(layer.get_mag(mag).read() for layer in layers), err_msg=str(mag))

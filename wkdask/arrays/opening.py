@@ -47,7 +47,8 @@ def open_mag_array(location: Location, properties: Properties, layer: LayerPrope
 
     The JSON says where the array lies and what its axes are; where both disagree on the dtype, or on axes that the array knows,
     the array wins, with a warning.
-    Channels that the array lacks are zero, with a warning too.
+    Channels that the array lacks are zero, those that it has beyond are read, with a warning too; a magnification that has a
+    ``channelIndex`` is of some channels only.
 
     Raises
     ------
@@ -90,6 +91,14 @@ def open_mag_array(location: Location, properties: Properties, layer: LayerPrope
             MetadataWarning,
             stacklevel=2,
         )
+    elif channels > ends["c"][1] and "channel_index" not in found.model_fields_set:
+        warnings.warn(
+            f"Layer '{layer.name}' has {ends['c'][1]} channels by the dataset's JSON, but the array of mag {found.name} has "
+            f"{channels}; all of them are read. Correct numChannels, or say by channelIndex which are the layer's.",
+            MetadataWarning,
+            stacklevel=2,
+        )
+        ends["c"] = (0, channels)
     voxel = properties.voxel_size
     pairs = [ends.get(axis, (0, n)) for axis, n in zip(handle.spec.axes, handle.spec.shape, strict=True)]
     box = Box(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))

@@ -49,7 +49,7 @@ def rename_layer(store: DatasetStore, old: str, new: str) -> None:
         said = _folder_of(properties, properties.layer(old))
         folder = said if os.path.lexists((location / said).url) else old  # moved before it was killed
         _require_free(location, properties, old, new, folder)
-        store.update(lambda found: _named(found, old, new))
+        store.update(lambda found: _named(found, old, new, location))
         _move(location / folder, location / new)
         _move(location / WORK_FOLDER / "receipts" / folder, location / WORK_FOLDER / "receipts" / new)
         for link in _links(location, store.properties, said, new):
@@ -123,12 +123,12 @@ def _turn(link: str, location: Location, old: str, new: str) -> None:
             return
 
 
-def _named(properties: Properties, old: str, new: str) -> Properties:
+def _named(properties: Properties, old: str, new: str, location: Location) -> Properties:
     """Return the dataset with a layer of another name, whose parts are where they were."""
     if new != old and new in properties.layer_names:
         raise InputError(f"The dataset has a layer '{new}' already. Choose another name.")
     layer = properties.layer(old)
-    raw = layer.model_copy(update={"mags": tuple(_placed(mag, old) for mag in layer.mags)}).to_dict()
+    raw = layer.model_copy(update={"mags": tuple(_placed(mag, old, location) for mag in layer.mags)}).to_dict()
     renamed = LayerProperties.from_dict({**raw, "name": new}, "layer")
     layers = tuple(renamed if found is layer else found for found in properties.data_layers)
     views = {
@@ -139,9 +139,12 @@ def _named(properties: Properties, old: str, new: str) -> Properties:
     return properties.model_copy(update={"data_layers": layers, **views})
 
 
-def _placed(mag: MagProperties, layer: str) -> MagProperties:
-    """Return a magnification whose place does not depend on the layer's name."""
-    return mag if mag.path is not None else mag.updated(path=f"./{mag.relative_path(layer)}")
+def _placed(mag: MagProperties, layer: str, location: Location) -> MagProperties:
+    """Return a magnification whose place does not depend on the layer's name: where it lies, by its short or its long name."""
+    if mag.path is not None:
+        return mag
+    paths = mag.candidates(layer)
+    return mag.updated(path=f"./{next((path for path in paths if os.path.lexists((location / path).url)), paths[0])}")
 
 
 def _renamed_view(view: dict[str, Any], old: str, new: str) -> dict[str, Any]:

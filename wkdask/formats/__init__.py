@@ -53,7 +53,7 @@ def find_format(name: str) -> Format:
     Raises
     ------
     InputError
-        Where no such format is installed; the message names those that are.
+        Where no such format is installed, and the message names those that are; or where its package can not be loaded.
 
     Examples
     --------
@@ -66,7 +66,11 @@ def find_format(name: str) -> Format:
     if name not in found:
         known = ", ".join(sorted({*found, *FORMATS}))
         raise InputError(f"There is no format {name[:80]!r} here; there are {known}. Use one of those.")
-    other: Format = found[name].load()()
+    try:
+        other: Format = found[name].load()()
+    except Exception as error:
+        said = f"{type(error).__name__}: {str(error)[:200]}"
+        raise InputError(f"The format {name[:80]!r} is installed, but can not be loaded: {said}. Mend its package.") from error
     return other
 
 

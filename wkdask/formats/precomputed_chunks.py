@@ -30,7 +30,7 @@ Array = np.ndarray[Any, Any]
 
 HEADER_BYTES = 1 << 16
 """More than any encoding adds to a chunk that it can not make smaller."""
-PACKINGS = {".gz": "gzip", ".zstd": "zstd", ".br": "brotli"}
+PACKINGS = {".gz": "gzip", ".zstd": "zstd", ".br": "brotli", ".bz2": "bz2", ".xz": "lzma"}
 """Suffixes of files that were compressed once more."""
 GZIP = b"\x1f\x8b"
 SEGMENTATION_BYTES = 4 << 24

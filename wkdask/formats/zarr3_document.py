@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeGuard
 import numpy as np
 
 from wkdask.errors import MetadataError
+from wkdask.formats.chunk_document import MAX_AXES
 from wkdask.formats.shard import ShardIndex
 from wkdask.formats.spec import ArraySpec
 from wkdask.formats.zarr3_codecs import Chain
@@ -37,6 +38,8 @@ STORED = DTYPES | {"bool"}
 MAX_CHUNK_BYTES = 1 << 31
 MAX_DEPTH = 8
 """Shards within shards."""
+MAX_CODECS = 32
+"""One after the other; a hundred thousand of them let tensorstore end the process."""
 
 
 _NEEDED = ("zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs")
@@ -147,6 +150,8 @@ def _parse(document: dict[str, Any]) -> tuple[ArraySpec, Layout]:
     if document["shape"] == []:
         raise MetadataError("shape is [], that of a single value without axes; expected an array of at least one axis.")
     shape = _numbers("shape", document["shape"], least=0)
+    if len(shape) > MAX_AXES:
+        raise MetadataError(f"shape has {len(shape)} axes, expected {MAX_AXES} at most.")
     grid = document["chunk_grid"]
     if grid["name"] != "regular":
         raise MetadataError(f"chunk_grid is {str(grid['name'])[:80]!r}, expected 'regular'.")
@@ -167,7 +172,7 @@ def _parse(document: dict[str, Any]) -> tuple[ArraySpec, Layout]:
         chain.hidden_blosc if chain else any(parse_codec_object(codec)[0] == "blosc" for codec in _all_codecs(codecs))
     )
     spelled = isinstance(document["data_type"], str) and isinstance(document["chunk_key_encoding"], dict)
-    if document.get("fill_value") is None or hidden_blosc or not spelled:
+    if document.get("fill_value") is None or document.get("dimension_names", "") is None or hidden_blosc or not spelled:
         said["by_tensorstore"] = False
     prefix, separator = _names_of_files(document["chunk_key_encoding"])
     told = {"codecs": shard["codecs"] if sharded else codecs, "chunk_key_encoding": document["chunk_key_encoding"]}
@@ -205,6 +210,8 @@ def _all_codecs(codecs: list[Any], depth: int = 0) -> Iterator[Any]:
     """Yield all codecs of a chain, with those within shards."""
     if depth > MAX_DEPTH:
         raise MetadataError(f"sharding_indexed lies {depth} times within itself, expected {MAX_DEPTH} times at most.")
+    if len(codecs) > MAX_CODECS:
+        raise MetadataError(f"there are {len(codecs)} codecs one after the other, expected {MAX_CODECS} at most.")
     for codec in codecs:
         yield codec
         name, options = parse_codec_object(codec)

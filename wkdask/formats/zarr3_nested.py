@@ -37,7 +37,7 @@ MAX_WHOLE_BYTES = 1 << 31
 NUMCODECS = "numcodecs."
 SAME_SIZE = frozenset(("adler32", "crc32", "crc32c", "fletcher32", "jenkins_lookup3", "shuffle"))
 """Codecs of numcodecs from bytes to bytes that make hardly more of less."""
-ENTRY_BYTES = 64
+ENTRY_BYTES = 256
 """Of an index, and of what compressors may add, for each chunk of a shard."""
 
 

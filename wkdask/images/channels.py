@@ -109,7 +109,7 @@ def _named(picture: Picture, layer: LayerChannels, index: int, total: int) -> La
 
 
 def _told_color(picture: Picture, channel: int, total: int) -> Color | None:
-    """Return the colour that the file gives a channel, where it gives one to each."""
+    """Return the colour that the file gives a channel, where it tells of each of them."""
     return picture.channel_colors[channel] if total > 1 and len(picture.channel_colors) == total else None
 
 

@@ -80,8 +80,8 @@ class Picture(Protocol):
         """Edges (x, y, z) of a voxel in nanometer, where the file says all that is needed to know them."""
 
     @property
-    def channel_colors(self) -> tuple[tuple[int, int, int], ...]:
-        """Red, green and blue (0 to 255) of each channel, or ()."""
+    def channel_colors(self) -> tuple[tuple[int, int, int] | None, ...]:
+        """Red, green and blue (0 to 255) of each channel, None where the file does not say it; or ()."""
 
     @property
     def channel_names(self) -> tuple[str, ...]:

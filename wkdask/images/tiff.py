@@ -59,7 +59,7 @@ class TiffPicture:
     dims: tuple[tuple[str, int], ...] = ()
     colour: str = "grey"
     voxel_size: tuple[float, float, float] | None = None
-    channel_colors: tuple[tuple[int, int, int], ...] = ()
+    channel_colors: tuple[tuple[int, int, int] | None, ...] = ()
     channel_names: tuple[str, ...] = ()
     jpeg_tables: bytes | None = None
     notes: tuple[str, ...] = ()

@@ -43,7 +43,7 @@ class Planes:
     dims: tuple[tuple[str, int], ...]
     pages: NDArray[np.int64] | None
     voxel_size: tuple[float, float, float] | None = None
-    channel_colors: tuple[tuple[int, int, int], ...] = ()
+    channel_colors: tuple[tuple[int, int, int] | None, ...] = ()
     channel_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 

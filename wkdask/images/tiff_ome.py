@@ -43,7 +43,7 @@ class OmeImage:
     size: tuple[int, int]
     samples: int
     voxel_size: tuple[float, float, float] | None
-    channel_colors: tuple[tuple[int, int, int], ...]
+    channel_colors: tuple[tuple[int, int, int] | None, ...]
     channel_names: tuple[str, ...]
     others: tuple[str, ...]
 
@@ -172,15 +172,16 @@ def _voxel_size(pixels: ElementTree.Element) -> tuple[float, float, float] | Non
     return None if x is None or y is None or z is None else (x, y, z)
 
 
-def _colors(channels: list[ElementTree.Element]) -> tuple[tuple[int, int, int], ...]:
-    """Return the colours, () unless each channel has one; OME packs them as signed RGBA of 32 bit."""
-    colors = []
+def _colors(channels: list[ElementTree.Element]) -> tuple[tuple[int, int, int] | None, ...]:
+    """Return the colours, None of channels that have none; OME packs them as signed RGBA of 32 bit."""
+    colors: list[tuple[int, int, int] | None] = []
     for channel in channels:
         try:
             packed = int(channel.get("Color", "")) & 0xFFFFFFFF
         except ValueError:
-            return ()
-        colors.append((packed >> 24, packed >> 16 & 255, packed >> 8 & 255))
+            colors.append(None)
+        else:
+            colors.append((packed >> 24, packed >> 16 & 255, packed >> 8 & 255))
     return tuple(colors)
 
 

@@ -55,7 +55,7 @@ class _Channels:
 
     form: Form
     dims: tuple[tuple[str, int], ...]
-    channel_colors: tuple[tuple[int, int, int], ...]
+    channel_colors: tuple[tuple[int, int, int] | None, ...]
     channel_names: tuple[str, ...]
     colour = "grey"
 
@@ -262,13 +262,15 @@ def _told(image: Image, rank: int, axes: str | None) -> Described:
 def _channels(where: str, volume: Stack, count: int, told: Described, selection: Selection) -> list[LayerChannels]:
     """Divide channels into layers, by the rules of images."""
     _, height, width = volume.shape
-    colors = tuple(channel.color for channel in told.channels if channel.color is not None)
+    colors = tuple(channel.color for channel in told.channels)
     names = tuple(channel.label for channel in told.channels)
     form = Form(height, width, 1, volume.dtype)
     divided, _ = layers_of_channels(where, _Channels(form, (("c", count),), colors, names), selection)  # type: ignore[arg-type]
-    if len(divided) > 1 and len(names) == count and all(names) and len({layer_name(name) for name in names}) == count:
-        return [replace(one, suffix=f"_{layer_name(names[one.first])}") for one in divided]
-    return divided
+    if len(divided) < 2 or len(names) != count:
+        return divided
+    labels = [layer_name(name) if name else "" for name in names]
+    known = [label if labels.count(label) == 1 else "" for label in labels]
+    return [replace(one, suffix=f"_{label}") if (label := known[one.first]) else one for one in divided]
 
 
 def _of_channels(found: FoundLayer, one: LayerChannels, told: tuple[Channel, ...]) -> FoundLayer:

@@ -128,7 +128,7 @@ def chosen_dataset(ome: dict[str, Any], where: str, scale: int = 0) -> tuple[str
     edges, translation = levels[order[scale]]
     if last[0]:
         edges = tuple(a * b for a, b in zip(edges or (1.0,) * len(axes), last[0], strict=True))
-        translation = tuple(a * b for a, b in zip(translation, last[0], strict=True))
+        translation = tuple(a * b for a, b in zip(translation, last[0], strict=True)) if translation else ()
     if any(last[1]):
         translation = tuple(a + b for a, b in zip(translation or (0.0,) * len(axes), last[1], strict=True))
     return paths[order[scale]], Described(axes, edges, units, translation, channels)

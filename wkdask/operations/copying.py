@@ -27,7 +27,7 @@ from wkdask.operations.copying_target import (
     under_way,
 )
 from wkdask.operations.copying_tasks import CopyTrees, CopyUnits
-from wkdask.operations.existing import require_dtype, resolved
+from wkdask.operations.existing import require_as_said, resolved
 from wkdask.operations.inputs import Inputs
 from wkdask.operations.level import Level
 from wkdask.operations.pyramid import chosen_tiles
@@ -58,7 +58,7 @@ class Origin:
         layer = properties.layer(self.layer)
         found = {mag: open_mag_array(self.dataset, properties, layer, mag.to_tuple()) for mag in mags}
         for array in found.values():
-            require_dtype(array, layer)
+            require_as_said(array, layer)
         return found
 
 

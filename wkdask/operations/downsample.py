@@ -19,7 +19,7 @@ from wkdask.geometry.grid import Box
 from wkdask.metadata import LayerProperties, Properties, mag_name
 from wkdask.operations.assembly import assemble
 from wkdask.operations.choices import Running, Sampling, Storage, codec_settings
-from wkdask.operations.existing import UnfinishedMags, open_to_replace, require_chosen, require_dtype
+from wkdask.operations.existing import UnfinishedMags, open_to_replace, require_as_said, require_chosen
 from wkdask.operations.inputs import Inputs
 from wkdask.operations.level import Level
 from wkdask.operations.mag_list import calculate_mags_to_downsample, default_coarsest_mag, sampling_mode_for
@@ -139,7 +139,7 @@ def _plan(journal: Journal, coarser: Coarser, storage: Storage | None, sampling:
     under_way = began.unlisted if began and not journal.instead_of else frozenset()
     start = _start(layer, coarser, under_way, began.start if began and journal.instead_of else None)
     source = open_mag_array(target, properties, layer, start.to_tuple())
-    require_dtype(source, layer)
+    require_as_said(source, layer)
     coarser = _clipped(layer, coarser)
     mags = _mags(layer, start, properties, coarser, sampling)
     there = {Mag(mag.mag) for mag in layer.mags} - under_way

@@ -167,17 +167,23 @@ def open_to_replace(target: Location, properties: Properties, layer: LayerProper
                 f"Mag {mag} of layer '{layer.name}' lies where {name} does, at {place}, so it is not written: the voxels of "
                 "that one would be lost. Give each a place of its own in the dataset's JSON."
             )
-    require_dtype(opened, layer)
+    require_as_said(opened, layer)
     handle.unit((0,) * len(handle.spec.shape))  # refuses arrays that can only be read
     return handle
 
 
-def require_dtype(array: MagArray, layer: LayerProperties) -> None:
-    """Raise `InputError` where an array's voxels are not of the dtype that the dataset's JSON says."""
+def require_as_said(array: MagArray, layer: LayerProperties) -> None:
+    """Raise `InputError` where an array's voxels are not of the dtype, or not of the channels, that the dataset's JSON says."""
     if array.handle.spec.dtype != layer.dtype:
         raise InputError(
             f"The array of {array.name} has {array.handle.spec.dtype} voxels, but layer '{layer.name}' is {layer.dtype} by the "
             "dataset's JSON, so other magnifications would not fit both. Correct elementClass in the JSON first."
+        )
+    sizes = dict(zip(array.handle.spec.axes, array.box.shape, strict=True))
+    if sizes.get("c", 1) > layer.num_channels:
+        raise InputError(
+            f"The array of {array.name} has {sizes['c']} channels, but layer '{layer.name}' has {layer.num_channels} by the "
+            "dataset's JSON, so some would be lost. Correct numChannels in the JSON first, or say by channelIndex which it has."
         )
 
 

@@ -19,7 +19,7 @@ from wkdask.geometry.grid import Box, Index
 from wkdask.metadata import LayerProperties, Properties, mag_name
 from wkdask.operations.assembly import assemble
 from wkdask.operations.choices import Running, Sampling, Storage, codec_settings
-from wkdask.operations.existing import UnfinishedMags, open_to_replace, require_chosen, require_dtype
+from wkdask.operations.existing import UnfinishedMags, open_to_replace, require_as_said, require_chosen
 from wkdask.operations.inputs import Inputs
 from wkdask.operations.level import Level
 from wkdask.operations.mag_list import calculate_mags_to_upsample, sampling_mode_for
@@ -169,7 +169,7 @@ def _plan(journal: Journal, finer: Finer, storage: Storage | None, sampling: Sam
     if start in under_way:
         raise InputError(f"Mag {start} of layer '{layer.name}' is not complete: a run was stopped. Run that again first.")
     source = open_mag_array(target, properties, layer, start.to_tuple())
-    require_dtype(source, layer)
+    require_as_said(source, layer)
     mags = _mags(layer, properties, finer, sampling)
     there = {Mag(mag.mag) for mag in layer.mags} - under_way
     anew = [mag for mag in mags if mag in there]

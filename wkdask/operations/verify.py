@@ -19,6 +19,7 @@ from wkdask.errors import (
     UnitsFailedError,
     WkdaskError,
 )
+from wkdask.formats import find_format
 from wkdask.geometry import Mag
 from wkdask.geometry.grid import Index
 from wkdask.metadata import FILE_NAME, LayerProperties, MagProperties, Properties, mag_name
@@ -258,7 +259,7 @@ def _add_mag(
     if isinstance(opened, Fault):
         survey.add(opened)
         return
-    folder = list_array(opened.array, busy)
+    folder = list_array(opened.array, busy, find_format(str(layer.data_format)).documents)
     found = _FoundMag(opened, folder, list(contradictions(layer, mag, opened)))
     about = Fault("unchecked", str(opened.array.location), "", layer.name, mag.name)
     if not folder.listed and not folder.faults:

@@ -55,7 +55,7 @@ def open_mag(dataset: Location, properties: Properties, layer: LayerProperties, 
     try:
         form = find_format(str(layer.data_format))
     except WkdaskError as error:
-        return replace(about, kind="unchecked", reason=str(error))
+        return replace(about, reason=str(error))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", MetadataWarning)  # it is told as a fault
@@ -69,9 +69,17 @@ def open_mag(dataset: Location, properties: Properties, layer: LayerProperties, 
     except DatasetNotFoundError as error:
         return replace(about, kind="unchecked" if remote else "missing", reason=str(error))
     except MetadataError as error:
-        return replace(about, reason=str(error))
+        return replace(about, path=_document_named(str(error), about.path, form.documents), reason=str(error))
     except Exception as error:  # noqa: BLE001 - whatever a library says of one magnification, the others go on
-        return replace(about, kind=_kind(error, remote), reason=str(error) or type(error).__name__)
+        kind, reason = _kind(error, remote), str(error) or type(error).__name__
+        path = _document_named(reason, about.path, form.documents) if kind == "document" else about.path
+        return replace(about, kind=kind, path=path, reason=reason)
+
+
+def _document_named(reason: str, path: str, names: Iterable[str]) -> str:
+    """Return the document in a folder, or beside it, that an error is about; else the folder."""
+    places = [f"{folder}/{name}" for folder in (path, path.rpartition("/")[0]) for name in names]
+    return next((place for place in places if place in reason), path)
 
 
 def _said(dataset: Location, path: str) -> str:
@@ -97,6 +105,10 @@ def contradictions(layer: LayerProperties, mag: MagProperties, opened: OpenedMag
         yield replace(
             about, reason=f"its voxels are {spec.dtype}, by the dataset's JSON {layer.dtype}. Correct elementClass there."
         )
+    channels = dict(zip(spec.axes, spec.shape, strict=True)).get("c", 1)
+    if channels > layer.num_channels and "channel_index" not in mag.model_fields_set:
+        reason = f"it has {channels} channels, by the dataset's JSON {layer.num_channels}"
+        yield replace(about, reason=f"{reason}. Correct numChannels there, or say by channelIndex which are the layer's.")
     outside = [
         f"{axis} from {a} to {b}, by the dataset's JSON from {c} to {d}"
         for axis, a, b, c, d in zip(spec.axes, spec.box.start, spec.box.stop, box.start, box.stop, strict=True)

@@ -55,7 +55,7 @@ class ArrayFolder:
         return np.array(sorted(self.units), np.int64).reshape(-1, axes)
 
 
-def list_array(array: ArrayHandle, busy: bool = False) -> ArrayFolder:
+def list_array(array: ArrayHandle, busy: bool = False, documents: frozenset[str] = frozenset()) -> ArrayFolder:
     """List an array's folder: units within the array, and all that is none.
 
     Parameters
@@ -64,9 +64,11 @@ def list_array(array: ArrayHandle, busy: bool = False) -> ArrayFolder:
         The array.
     busy
         Whether a run may be at work there, so that temporary files are in use.
+    documents
+        Names of the documents of its format, where that is not one of ours.
     """
     found = ArrayFolder()
-    _walk(array, "", found, busy, 0)
+    _walk(array, "", found, busy, documents | DOCUMENTS)
     if found.listed:
         found.faults += damaged_groups(array.location, ATTRIBUTES)
     foreign = any(fault.kind == "foreign" for fault in found.faults)
@@ -85,7 +87,7 @@ def _take_shared_files(array: ArrayHandle, found: ArrayFolder) -> None:
     found.faults = [fault for fault in found.faults if fault.path not in files]
 
 
-def _walk(array: ArrayHandle, below: str, found: ArrayFolder, busy: bool, depth: int) -> None:
+def _walk(array: ArrayHandle, below: str, found: ArrayFolder, busy: bool, documents: frozenset[str], depth: int = 0) -> None:
     """Sort what lies in a folder below an array's; links to folders are named, never followed, as they may go in circles."""
     folder = array.location / below if below else array.location
     try:
@@ -98,11 +100,11 @@ def _walk(array: ArrayHandle, below: str, found: ArrayFolder, busy: bool, depth:
         path, place = below + name, folder / name
         if (index := array.unit_of(path)) is not None:
             _sort_unit(array, index, found)
-        elif not below and name in DOCUMENTS:
+        elif not below and name in documents:
             continue
         elif place.is_folder():
             if depth < DEEPEST and not (place.is_local and os.path.islink(place.url)):
-                _walk(array, f"{path}/", found, busy, depth + 1)
+                _walk(array, f"{path}/", found, busy, documents, depth + 1)
             else:
                 reason = "a link to a folder, or one too deep, is no part of an array, so what is behind it was not checked."
                 found.faults.append(Fault("foreign", str(place), f"{reason} Move its files here, or delete it."))

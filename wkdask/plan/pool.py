@@ -85,7 +85,7 @@ class ThreadPool(Pool):
     def suit(self, plan: Plan, limit: int | None) -> None:
         """Take as many threads as suit a plan, before the pool is entered."""
         self.slots = self._usual
-        if not self._asked and any(cost_of(stage).waiting for stage in plan.stages):
+        if not self._asked and (not plan.target.is_local or any(cost_of(stage).waiting for stage in plan.stages)):
             wanted = max(self._usual, min(MOST_WAITING, WAITING_PER_CORE * self._usual))
             self.slots = next((n for n in range(wanted, self._usual, -1) if plan.fits(limit, n)), self._usual)
 
