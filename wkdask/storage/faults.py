@@ -159,6 +159,16 @@ def is_conflict(error: BaseException) -> bool:
     return status == 412 or code in CONFLICTS or isinstance(error, FileExistsError)
 
 
+def forget_headers(error: BaseException) -> None:
+    """Take the headers of requests, which may hold a password, out of what aiohttp's errors tell of them."""
+    for one in chain(error):
+        info = getattr(one, "request_info", None)
+        if isinstance(info, tuple) and hasattr(info, "_replace"):
+            one.request_info = info._replace(headers={})  # type: ignore[attr-defined]
+            one.history = ()  # type: ignore[attr-defined]
+            one.args = (one.request_info, (), *one.args[2:])  # type: ignore[attr-defined]
+
+
 def explain(error: BaseException, store: str) -> tuple[str, str]:
     """Return what went wrong at a store, and what to do, each without a full stop."""
     status, code = said(error)

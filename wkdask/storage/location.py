@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from wkdask.errors import InputError, StorageError, WkdaskError
 from wkdask.storage.address import HTTP, Address, beside, documented, linked, split_user
 from wkdask.storage.events import notify
-from wkdask.storage.faults import explain, is_fault
+from wkdask.storage.faults import explain, forget_headers, is_fault
 from wkdask.storage.options import Options, usual_options
 from wkdask.storage.ranges import Range
 
@@ -392,6 +392,7 @@ def _of_disk(error: Exception, location: Location, verb: str) -> StorageError:
 
 
 def _of_store(error: Exception, location: Location, verb: str) -> StorageError:
+    forget_headers(error)
     if isinstance(error, FileNotFoundError | IsADirectoryError):
         return StorageError(f"{location} can not be {verb}: there is no such file. Check the path.")
     what, remedy = explain(error, Address.of(location.url, location.options).store or str(location))
