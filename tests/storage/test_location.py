@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from wkdask.errors import DatasetNotFoundError, InputError, StorageError
 from wkdask.storage import Location, local, observe
+from wkdask.storage.address import Address
 from wkdask.storage.location import explained
 from wkdask.storage.options import Options
 
@@ -283,3 +284,31 @@ def test_relative_paths_stay_in_their_store(tmp_path: Path) -> None:
     for path in ("../../other/ds", "../../x/../bucket"):
         with pytest.raises(InputError, match="leads out of s3://bucket"):
             place.linked(path)
+
+
+def test_links_lead_to_the_store_that_they_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To Amazon's, whatever endpoint the environment names; to that of a dataset's own URL, with its credentials."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9000")
+    found = Location.of("/data/ds").linked("s3://s3.amazonaws.com/bench/em/1")
+    assert Address.of(found.url, found.options).store == "s3.amazonaws.com"
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    given = Location.of("s3://127.0.0.1:9000/bench/ds", {"key": "k", "secret": "s"})
+    found = given.linked("s3://127.0.0.1:9000/bench/other/em/1")
+    assert (found.url, found.options["key"]) == ("s3://bench/other/em/1", "k") and "anon" not in found.options
+    assert Address.of(found.url, found.options).store == "127.0.0.1:9000"
+
+
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:9000", "http://", "https://me:s3cret@host:9000", "ftp://host"])
+def test_endpoints_that_are_none(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    with pytest.raises(InputError, match="endpoint_url of S3 is no URL of a server") as caught:
+        Address.of("s3://bucket/ds", Options({"endpoint_url": endpoint}))
+    assert "s3cret" not in str(caught.value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(InputError, match="is no URL of a server"):
+        Address.of("s3://bucket/ds", Options())
+
+
+def test_urls_of_s3_hold_no_credentials() -> None:
+    with pytest.raises(InputError, match="holds no user and password") as caught:
+        Location("s3://me:s3cret@127.0.0.1:9000/bucket/ds").read_bytes()
+    assert "s3cret" not in str(caught.value)

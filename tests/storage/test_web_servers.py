@@ -61,6 +61,16 @@ def test_every_format_is_read(web: Web, form, voxels, quick, cli, tmp_path):  # 
     assert np.array_equal(read(tmp_path, "copy"), voxels)
 
 
+def test_digests_of_what_lies_on_a_server(web: Web, voxels, quick, monkeypatch):  # noqa: F811
+    """Of files whose sizes its lists do not tell; and where it lists none, nothing is called lost."""
+    assert wk.Dataset.open(f"{web.url}/zarr3").verify(digests=True).ok
+    sizes = dict(Location(f"{web.url}/zarr3/em/1").files_below())
+    assert sizes and all(size > 0 for size in sizes.values()), sizes
+    monkeypatch.setattr(Location, "names", lambda self: [])
+    report = wk.Dataset.open(f"{web.url}/zarr3").verify(digests=True)
+    assert not report.faults and any("can not be listed" in note.reason for note in report.notes)
+
+
 def test_servers_that_are_too_busy_are_asked_again(web: Web, voxels):  # noqa: F811
     taken_retries()
     assert np.array_equal(read(f"{web.url}/busy", "zarr3"), voxels)

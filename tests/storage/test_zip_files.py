@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tests.conftest import examples
 from wkdask.errors import CorruptImageError, InputError, StorageError
 from wkdask.storage import Location, Options
+from wkdask.storage.zip_archive import split_member
 from wkdask.storage.zip_files import EXTRA_BYTES, archive_of, zip_place
 
 METHODS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]
@@ -150,6 +151,13 @@ def test_members_are_not_written() -> None:
         with pytest.raises(StorageError, match=r"a\.zip.* can not be .*members of zip files are only read"):
             write()  # type: ignore[operator]
     assert archive.read_bytes() == before
+
+
+def test_names_of_other_letters() -> None:
+    place = Location(f"memory://{uuid4().hex}/\u0130stanbul/A.ZIP")
+    place.write_bytes(packed({"./\u0130.tif": b"hello"}))
+    assert (zip_place(place) / "./\u0130.tif").read_bytes() == b"hello"
+    assert split_member("/data/\u0130/a.zip!/x.tif") == ("/data/\u0130/a.zip", "x.tif")
 
 
 def test_urls_that_were_not_made_here() -> None:

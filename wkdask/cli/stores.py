@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -44,6 +45,10 @@ class StoresCommand(TyperCommand):
         self.params.insert(at, typer.main.get_command(shared).params[0])
 
 
+USER = re.compile(r"^([^/]*://)[^/]*@")
+"""User and password of a URL."""
+
+
 def without_options(words: Sequence[str]) -> list[str]:
     """Return a command's words without storage options and tokens, which may be secrets.
 
@@ -51,6 +56,8 @@ def without_options(words: Sequence[str]) -> list[str]:
     --------
     >>> without_options(["wkdask", "info", "s3://b/ds", "--storage-options", "key=me", "--storage-options=secret=s3cret", "-v"])
     ['wkdask', 'info', 's3://b/ds', '-v']
+    >>> without_options(["convert", "https://me:secret@lab/em.zip", "a@b"])
+    ['convert', 'https://lab/em.zip', 'a@b']
     """
     kept: list[str] = []
     skip = False
@@ -60,5 +67,5 @@ def without_options(words: Sequence[str]) -> list[str]:
         elif word in SECRET:
             skip = True
         else:
-            kept.append(word)
+            kept.append(USER.sub(r"\1", word))
     return kept

@@ -102,7 +102,8 @@ def image_files(source: str | Path | Sequence[str | Path]) -> ImageFiles:
 
 
 def _in_archive(folder: FilePath, names: Iterable[str]) -> ImageFiles:
-    return _checked(folder, [name for name in names if not any(map(_is_junk, name.split("/")))], Path(name_of(folder)).stem)
+    shown = [name for name in names if not any(map(_is_junk, name.removeprefix("./").split("/")))]
+    return _checked(folder, shown, Path(name_of(folder)).stem)
 
 
 def _exists(path: str) -> bool:

@@ -153,7 +153,7 @@ class _FoundMag:
         """Return what is wrong: documents and folders, then units in their order, then what differs from its receipt."""
         named = [replace(fault, layer=self.opened.layer, mag=self.opened.mag) for fault in self.folder.faults]
         found = [*self.faults, *named, *(self.bad[number] for number in sorted(self.bad))]
-        if self.recorded is not None:
+        if self.recorded is not None and self.folder.listed:  # else nothing is known of what is there
             found += compared(self.opened, self.recorded, self.inspected, self.folder.units)
         return found
 

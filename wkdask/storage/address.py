@@ -46,6 +46,8 @@ class Address:
         if protocol.lower() not in S3:
             return cls(protocol, options, url)
         host, _, rest = path.partition("/")
+        if "@" in host:
+            raise InputError("A URL of S3 holds no user and password. Give them by the environment, or as storage options.")
         given = _endpoint_of(options)
         if is_host(host) or (given and host == urlsplit(given).netloc):
             if given and urlsplit(given).netloc != host:
@@ -79,7 +81,13 @@ def _endpoint_of(options: Options) -> str | None:
     kwargs = options.get("client_kwargs") or {}
     if "profile" in options and not (options.get("endpoint_url") or kwargs.get("endpoint_url")):
         return None  # which may say it
-    return options.get("endpoint_url") or kwargs.get("endpoint_url") or endpoint_of_environment()
+    found: str | None = options.get("endpoint_url") or kwargs.get("endpoint_url") or endpoint_of_environment()
+    if found and (not found.startswith(("http://", "https://")) or not urlsplit(found).netloc or "@" in urlsplit(found).netloc):
+        raise InputError(
+            "The endpoint_url of S3 is no URL of a server, such as https://host:9000, without user and password. Correct it; "
+            "credentials go into the environment, or the storage options key and secret."
+        )
+    return found
 
 
 def endpoint_of_environment() -> str | None:
@@ -158,13 +166,15 @@ def linked(base_url: str, base: Options, url: str) -> tuple[str, Options]:
     protocol, _, path = url.partition("://")
     host, _, rest = path.partition("/")
     if protocol.lower() in S3 and _says_host(host):
-        for options, endpoint in ((base, _endpoint_of(base)), (Options(), endpoint_of_environment())):
+        own = Address.of(base_url, base).options if base_url.partition("://")[0].lower() in S3 else base
+        for options, endpoint in ((base, _endpoint_of(own)), (Options(), endpoint_of_environment())):
             if endpoint and urlsplit(endpoint).netloc == host:
                 return f"s3://{rest}", _with_endpoint(options, endpoint)
         trusted = AMAZON_S3.fullmatch(host) is not None
         plain = Options() if trusted else Options({"anon": True})
         same = trusted and base_url.startswith("s3://") and not _endpoint_of(base)
-        return f"s3://{rest}", _with_endpoint(base if same else plain, _endpoint_at(host))
+        elsewhere = f"https://{host}" if endpoint_of_environment() else None  # which would be taken instead of Amazon's
+        return f"s3://{rest}", _with_endpoint(base if same else plain, _endpoint_at(host) or elsewhere)
     if protocol in HTTP:
         same = urlsplit(base_url)[:2] == urlsplit(url)[:2]
         return url, base if same else Options({"anon": True})

@@ -233,8 +233,14 @@ class RemoteFiles:
             found = ((f"{bucket}/{one['Key']}", one["Size"]) for one in self._listed(path))
         else:
             entries = self.persistently(lambda: self.fs.find(path, detail=True), path)
-            found = ((name.strip("/"), entry["size"] or 0) for name, entry in entries.items())
+            found = ((name.strip("/"), self._size(name, entry["size"])) for name, entry in entries.items())
         yield from ((name.removeprefix(root), int(size)) for name, size in found if name.startswith(root))
+
+    def _size(self, path: str, listed: int | None) -> int:
+        """Return the bytes of an object, which the lists of web servers do not tell."""
+        if listed is None and (stat := self.stat(path)):
+            return stat.size
+        return listed or 0
 
     def make_folder(self, path: str) -> None:
         """Create a folder where the store knows folders."""

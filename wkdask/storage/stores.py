@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from wkdask.errors import InputError
+from wkdask.errors import InputError, StorageError
 from wkdask.storage.address import GCS, HTTP, S3
 from wkdask.storage.options import Options
 
@@ -38,6 +38,8 @@ def file_system(protocol: str, options: Options) -> Any:
         package = f"wkdask[{kind}]" if kind in ("s3", "gcs") else "its fsspec package"
         said = options.conceal(str(error))
         raise InputError(f"URLs with {protocol}:// can not be opened: {said}. Install {package}.") from None
+    except OSError as error:  # of a client that asks for something before it is one; its text may hold a token
+        raise StorageError(f"{protocol}:// can not be opened: {type(error).__name__} at its first request. Check it.") from None
     except (TypeError, KeyError) as error:
         said = options.conceal(str(error))
         raise InputError(f"The storage options do not fit {protocol}://: {said}. Correct them.") from None

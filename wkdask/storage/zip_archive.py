@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import threading
 import zipfile
@@ -20,7 +21,7 @@ from wkdask.errors import CorruptImageError, UnsupportedImageDataError, Unsuppor
 from wkdask.storage.byte_run import Readable, Run
 
 SEPARATOR = "!/"
-ENDINGS = (".zip", ".ozx")
+ARCHIVED = re.compile(r"\.(?:zip|ozx)!/", re.IGNORECASE | re.ASCII)
 LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
 ENCRYPTED = 0x1 | 0x40
 UTF8 = 0x800
@@ -66,11 +67,8 @@ def split_member(path: str) -> tuple[str, str] | None:
     >>> split_member("em/a.zip!/slices/1.tif"), split_member("em/a.zip"), split_member("wow!/a.tif")
     (('em/a.zip', 'slices/1.tif'), None, None)
     """
-    found = [at for ending in ENDINGS if (at := path.lower().find(ending + SEPARATOR)) >= 0]
-    if not found:
-        return None
-    end = min(found) + len(ENDINGS[0])
-    return path[:end], path[end + len(SEPARATOR) :]
+    found = ARCHIVED.search(path)
+    return (path[: found.end() - len(SEPARATOR)], path[found.end() :]) if found else None
 
 
 @dataclass(frozen=True, slots=True)
