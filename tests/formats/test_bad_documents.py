@@ -179,7 +179,8 @@ def test_layouts_that_are_not_ours_are_known_as_such(document: dict[str, Any]) -
 
 def test_names_of_axes_may_be_missing() -> None:
     for names in (None, [None] * 4, ["c", None, "y", "z"]):
-        assert parse_document(json.dumps(changed("dimension_names", to=names)).encode(), "x")[0].axes == tuple("cxyz")
+        spec, layout = parse_document(json.dumps(changed("dimension_names", to=names)).encode(), "x")
+        assert spec.axes == tuple("cxyz") and layout.by_tensorstore == (names is not None)  # which refuses null
     assert parse_document(json.dumps(without("dimension_names")).encode(), "x")[0].axes == tuple("cxyz")
 
 

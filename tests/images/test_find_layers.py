@@ -117,6 +117,17 @@ def test_a_zip_file_is_a_folder(folder: Path, tmp_path: Path, compression: int) 
         find_layers(tmp_path / "none.zip")
 
 
+def test_members_of_a_zip_file_that_begin_with_a_dot(folder: Path, tmp_path: Path) -> None:
+    """As some programs pack a folder from within."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                file.writestr(f"./{path.relative_to(folder).as_posix()}", path.read_bytes())
+    assert sorted(name.removeprefix("./") for name in image_files(tmp_path / "a.zip").names) == sorted(
+        image_files(folder).names
+    )
+
+
 def test_names_of_a_zip_file_that_no_file_system_has(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
         for end in "13":

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from wkdask.arrays.mag_array import MagArray
 from wkdask.errors import DatasetNotFoundError, InputError, MetadataError
-from wkdask.formats import FORMATS, open_array
+from wkdask.formats import FORMATS, ArrayHandle, open_array
 from wkdask.geometry.grid import Box
 from wkdask.metadata import FILE_NAME, LayerProperties, MagProperties, MetadataWarning, PathKind, Properties
 from wkdask.storage import Location
@@ -83,7 +83,7 @@ def open_mag_array(location: Location, properties: Properties, layer: LayerPrope
             MetadataWarning,
             stacklevel=2,
         )
-    channels = dict(zip(handle.spec.axes, handle.spec.shape, strict=True)).get("c", 1)
+    channels = channels_of(handle)
     if ends["c"][1] > channels:
         warnings.warn(
             f"Layer '{layer.name}' has {ends['c'][1]} channels by the dataset's JSON, but the array of mag {found.name} has "
@@ -91,7 +91,7 @@ def open_mag_array(location: Location, properties: Properties, layer: LayerPrope
             MetadataWarning,
             stacklevel=2,
         )
-    elif channels > ends["c"][1] and "channel_index" not in found.model_fields_set:
+    elif has_unsaid_channels(handle, layer, found):
         warnings.warn(
             f"Layer '{layer.name}' has {ends['c'][1]} channels by the dataset's JSON, but the array of mag {found.name} has "
             f"{channels}; all of them are read. Correct numChannels, or say by channelIndex which are the layer's.",
@@ -103,6 +103,16 @@ def open_mag_array(location: Location, properties: Properties, layer: LayerPrope
     pairs = [ends.get(axis, (0, n)) for axis, n in zip(handle.spec.axes, handle.spec.shape, strict=True)]
     box = Box(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
     return MagArray(handle, found.mag, box, voxel.factor, str(voxel.unit), f"{layer.name}/{found.name}")
+
+
+def channels_of(handle: ArrayHandle) -> int:
+    """Return how many channels an array has."""
+    return dict(zip(handle.spec.axes, handle.spec.shape, strict=True)).get("c", 1)
+
+
+def has_unsaid_channels(handle: ArrayHandle, layer: LayerProperties, mag: MagProperties) -> bool:
+    """Whether an array has more channels than the layer by the JSON, which does not say which ones are the layer's."""
+    return channels_of(handle) > layer.num_channels and "channel_index" not in mag.model_fields_set
 
 
 def place_of(location: Location, layer: str, mag: MagProperties) -> Location:

@@ -141,10 +141,7 @@ def _named(properties: Properties, old: str, new: str, location: Location) -> Pr
 
 def _placed(mag: MagProperties, layer: str, location: Location) -> MagProperties:
     """Return a magnification whose place does not depend on the layer's name: where it lies, by its short or its long name."""
-    if mag.path is not None:
-        return mag
-    paths = mag.candidates(layer)
-    return mag.updated(path=f"./{next((path for path in paths if os.path.lexists((location / path).url)), paths[0])}")
+    return mag if mag.path is not None else mag.updated(path=f"./{layer}/{place_of(location, layer, mag).name}")
 
 
 def _renamed_view(view: dict[str, Any], old: str, new: str) -> dict[str, Any]:

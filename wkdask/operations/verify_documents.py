@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from wkdask.arrays import MagArray
-from wkdask.arrays.opening import open_mag_array
+from wkdask.arrays.opening import channels_of, has_unsaid_channels, open_mag_array
 from wkdask.errors import DatasetNotFoundError, InputError, MetadataError, WkdaskError
 from wkdask.formats import ArrayHandle, find_format
 from wkdask.geometry.grid import Index
@@ -105,9 +105,8 @@ def contradictions(layer: LayerProperties, mag: MagProperties, opened: OpenedMag
         yield replace(
             about, reason=f"its voxels are {spec.dtype}, by the dataset's JSON {layer.dtype}. Correct elementClass there."
         )
-    channels = dict(zip(spec.axes, spec.shape, strict=True)).get("c", 1)
-    if channels > layer.num_channels and "channel_index" not in mag.model_fields_set:
-        reason = f"it has {channels} channels, by the dataset's JSON {layer.num_channels}"
+    if has_unsaid_channels(opened.seen.handle, layer, mag):
+        reason = f"it has {channels_of(opened.seen.handle)} channels, by the dataset's JSON {layer.num_channels}"
         yield replace(about, reason=f"{reason}. Correct numChannels there, or say by channelIndex which are the layer's.")
     outside = [
         f"{axis} from {a} to {b}, by the dataset's JSON from {c} to {d}"
