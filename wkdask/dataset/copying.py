@@ -20,7 +20,7 @@ from wkdask.operations import Running
 from wkdask.operations.copying import Origin, create_dataset, plan_copy_dataset, plan_copy_layer, plan_copy_mag
 from wkdask.operations.copying_shape import Wishes
 from wkdask.plan import Plan
-from wkdask.storage import Location
+from wkdask.storage import Location, is_place
 
 if TYPE_CHECKING:
     from wkdask.dataset.dataset import Dataset
@@ -53,7 +53,7 @@ def wishes_of(data_format: Format, chunk: Shape, shard: Shape, per_shard: Shape,
 def origin_of(layer: PathLike | Layer, storage_options: StorageOptions = None) -> Origin:
     """Return the layer that is named by its folder, whose URL may have options of its own, or is given itself."""
     require_path(layer, storage_options)
-    if isinstance(layer, str | os.PathLike):
+    if is_place(layer):
         place = Location.of(layer, storage_options)
         return Origin(place.parent, place.name)
     return Origin(layer._store.location, layer.name)

@@ -15,7 +15,9 @@ from wkdask.images.picture import EXTENSIONS
 from wkdask.metadata import dtype_name
 from wkdask.operations import Orientation, Running, Sampling, SamplingModes, Treatment, plan_imports
 from wkdask.plan import Plan, parse_bytes
-from wkdask.storage import Location
+from wkdask.storage import Location, Options, storage_options
+from wkdask.storage.address import kind_of
+from wkdask.storage.options import usual_options
 
 
 def limit_of(options: Mapping[str, Any]) -> int | None:
@@ -47,7 +49,19 @@ def found_of(options: Mapping[str, Any], *, merge: bool = False) -> list[FoundLa
         axes=o["axes"],
         scale=o["scale"] or 0,
     )
-    return find_layers(o["input_path"], selection)
+    with storage_options(_options_of_input(o)):
+        return find_layers(o["input_path"], selection)
+
+
+def _options_of_input(o: Mapping[str, Any]) -> Options:
+    """Return what holds of the URLs of images: what is given for them, else what is given for an output of the same kind."""
+    output, given = o["output_path"], o.get("storage_options")
+    if o["input_storage_options"] is not None:
+        return Options(o["input_storage_options"])
+    if given is None and isinstance(output, Location):
+        given = output.options
+    start = f"{Location.of(output).url.partition('://')[0]}://"
+    return usual_options().knowing(start, Options(given)) if given and kind_of(start) else usual_options()
 
 
 def plans_of(options: Mapping[str, Any], layers: Sequence[FoundLayer]) -> list[Plan]:

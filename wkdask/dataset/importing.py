@@ -100,6 +100,7 @@ class ImportVerbs:
         restart: bool = False,
         executor: object = None,
         storage_options: Mapping[str, Any] | None = None,
+        input_storage_options: Mapping[str, Any] | None = None,
     ) -> Self:
         """Convert images into the layers of a new or existing dataset.
 
@@ -168,6 +169,8 @@ class ImportVerbs:
             As of `View.for_each_chunk`.
         storage_options
             Of ``output_path`` where it is a URL: credentials and endpoint, for fsspec. Never shown.
+        input_storage_options
+            Of ``input_path`` where it is a URL; default: those of the output where both are of the same kind, such as S3.
 
         Returns
         -------
@@ -264,6 +267,7 @@ class ImportVerbs:
         restart: bool = False,
         executor: object = None,
         chunk_size: Vec3IntLike | int | None = None,
+        input_storage_options: Mapping[str, Any] | None = None,
     ) -> Layer:
         """Convert images into a layer of this dataset, or into several where their channels can not be one.
 
@@ -288,6 +292,8 @@ class ImportVerbs:
             Which level of an OME-Zarr image becomes the layer: 0, the default, is the finest.
         jobs, memory_limit, restart, executor
             As in `from_images`.
+        input_storage_options
+            Of ``images`` where they are a URL; default: those of the dataset where both are of the same kind, such as S3.
         allow_multiple_layers
             Whether channels may become layers; else `channel` must be given.
         czi_channel

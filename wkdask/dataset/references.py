@@ -17,8 +17,8 @@ from wkdask.geometry import BoundingBox, Mag, MagLike, NDBoundingBox
 from wkdask.metadata import DataFormat, LayerProperties, MagProperties, Properties
 from wkdask.operations.existing import resolved
 from wkdask.operations.target import mag_properties
-from wkdask.storage import Location
-from wkdask.storage.location import explained
+from wkdask.storage import Location, is_place
+from wkdask.storage.explained import explained
 
 if TYPE_CHECKING:
     from wkdask.dataset.mag_view import MagView
@@ -29,7 +29,7 @@ Places = AbstractContextManager[str]
 
 def require_path(given: object, storage_options: Mapping[str, Any] | None) -> None:
     """Refuse options of something that is open already, and has its own."""
-    if storage_options is not None and not isinstance(given, str | os.PathLike):
+    if storage_options is not None and not is_place(given):
         raise InputError(f"{given!r} is open, with options of its own. Give storage_options when its dataset is opened.")
 
 
@@ -44,7 +44,7 @@ def mag_view_of(mag: MagView | PathLike, storage_options: Mapping[str, Any] | No
         Where the folder has no name of a magnification, or options are given of one that is open.
     """
     require_path(mag, storage_options)
-    if not isinstance(mag, str | os.PathLike):
+    if not is_place(mag):
         return mag
     from wkdask.dataset.dataset import Dataset
 
@@ -206,7 +206,7 @@ class ReferenceVerbs:
         NotLocalError
             Where one of both is not local. Others are those of `add_mag_as_ref`.
         """
-        if isinstance(foreign_mag_view_or_path, str | os.PathLike):
+        if is_place(foreign_mag_view_or_path):
             require_local(Location.of(foreign_mag_view_or_path))  # before it is looked for
         view = mag_view_of(foreign_mag_view_or_path)
 

@@ -22,7 +22,7 @@ from wkdask.plan import unfinished_jobs
 from wkdask.storage import WORK_FOLDER, Location
 from wkdask.storage.document import exclusively
 from wkdask.storage.events import notify
-from wkdask.storage.location import explained
+from wkdask.storage.explained import explained
 
 
 def rename_layer(store: DatasetStore, old: str, new: str) -> None:

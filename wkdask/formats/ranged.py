@@ -23,7 +23,7 @@ from wkdask.formats.zarr3_codecs import Chain, worst_case
 from wkdask.formats.zarr3_nested import Source
 from wkdask.geometry.grid import Box, Index
 from wkdask.storage import Location, Stat
-from wkdask.storage.location import explained
+from wkdask.storage.explained import explained
 
 if TYPE_CHECKING:
     from wkdask.formats.zarr3 import Zarr3Array

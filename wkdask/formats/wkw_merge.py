@@ -14,7 +14,7 @@ from wkdask.formats.wkw_header import Header
 from wkdask.formats.wkw_reader import read_file, voxels_of
 from wkdask.formats.wkw_writer import CompressedFile, Source, make_sparse
 from wkdask.geometry.grid import Box, Index, Tiling
-from wkdask.storage.location import explained
+from wkdask.storage.explained import explained
 
 if TYPE_CHECKING:
     from wkdask.formats.wkw import WkwArray

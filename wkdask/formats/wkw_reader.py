@@ -22,8 +22,8 @@ from wkdask.formats.wkw_file import DataFile, Numbers, numbers_of
 from wkdask.formats.wkw_header import Header
 from wkdask.geometry.grid import Box, Index, Tiling
 from wkdask.storage import Location, Stat
+from wkdask.storage.explained import explained
 from wkdask.storage.local import may_map
-from wkdask.storage.location import explained
 
 if TYPE_CHECKING:
     from wkdask.formats.wkw import WkwArray

@@ -18,7 +18,8 @@ from wkdask.formats.shard import NOTHING, morton_order
 from wkdask.formats.spec import ArrayHandle, ArraySpec, Written
 from wkdask.geometry.grid import Box, Index
 from wkdask.storage import Location
-from wkdask.storage.location import Writer, explained
+from wkdask.storage.explained import explained
+from wkdask.storage.location import Writer
 
 GROUP_BYTES = 4 << 20
 """Chunks that are copied at once where two along each axis are not more."""

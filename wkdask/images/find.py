@@ -17,7 +17,7 @@ from wkdask.images.frames import Indexed, find_frames, in_memory
 from wkdask.images.mapping import LayerFiles, distinct, group_files
 from wkdask.images.numbering import natural_order, numbers_by_pattern, place_slices, varying_numbers
 from wkdask.images.picture import Picture, extension_of, parsed
-from wkdask.images.places import FilePath, each, joined, name_of, shown
+from wkdask.images.places import FilePath, each, joined, name_of, settled, shown
 from wkdask.images.selection import ConversionLayerMapping, Selection
 from wkdask.images.sources import ImageFiles, image_files
 from wkdask.images.stack import Decoding, ImageStack, shown_times
@@ -78,6 +78,7 @@ def find_layers(source: Source, selection: Selection | None = None) -> list[Foun
     [('em', (3, 4, 5), None)]
     """
     chosen = Selection() if selection is None else selection
+    source = settled(source)
     if in_memory(source):
         return find_frames(source, chosen)
     if (tree := tree_at(source)) is not None:

@@ -116,11 +116,11 @@ def in_memory(source: Any) -> bool:
     >>> in_memory("em/"), in_memory(["a.tif", "b.tif"]), in_memory(np.zeros((3, 4, 5))), in_memory([np.zeros((4, 5))])
     (False, False, True, True)
     """
-    if isinstance(source, str | os.PathLike | Mapping) or not hasattr(source, "__getitem__"):
+    if isinstance(source, str | os.PathLike | Location | Mapping) or not hasattr(source, "__getitem__"):
         return False
     if _is_array(source):
         return True
-    return hasattr(source, "__len__") and len(source) > 0 and not isinstance(source[0], str | os.PathLike)
+    return hasattr(source, "__len__") and len(source) > 0 and not isinstance(source[0], str | os.PathLike | Location)
 
 
 def _is_array(source: Any) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from wkdask.errors import InputError
-from wkdask.storage import Location, together
+from wkdask.storage import Location, is_place, together
 from wkdask.storage.zip_files import archive_of
 
 FilePath = str | Location
@@ -82,13 +82,17 @@ def refuse_query(place: Location) -> None:
         )
 
 
-def path_of(source: str | os.PathLike[str]) -> str:
-    """Return a source as it was given, but as a path where it is the URL of one.
+def settled(source: Any) -> Any:
+    """Return a source as it was given, but places on stores as locations, with the options for them, and other URLs as paths.
 
     Examples
     --------
-    >>> path_of("em/1.tif"), path_of("file:///data/em"), path_of("s3://bucket/em")
-    ('em/1.tif', '/data/em', 's3://bucket/em')
+    >>> settled("em/1.tif"), settled("file:///data/em"), settled(["em/1.tif", "s3://bucket/em"])
+    ('em/1.tif', '/data/em', ['em/1.tif', s3://bucket/em])
     """
-    text = os.fspath(source)
-    return Location(text).url if text.startswith("file://") else text
+    if isinstance(source, list | tuple):
+        return [settled(one) for one in source] if source and is_place(source[0]) else source
+    if not is_place(source) or (isinstance(source, str | os.PathLike) and "://" not in os.fspath(source)):
+        return source
+    place = Location.of(source)
+    return place.url if place.is_local else place

@@ -16,9 +16,9 @@ from wkdask.errors import InputError, StorageError, UnsupportedImageFormatError
 from wkdask.images.byte_source import zip_members
 from wkdask.images.numbering import natural_order
 from wkdask.images.picture import EXTENSIONS, extension_of
-from wkdask.images.places import FilePath, name_of, path_of, refuse_query, shown
+from wkdask.images.places import FilePath, name_of, refuse_query, settled, shown
 from wkdask.storage import Location
-from wkdask.storage.location import explained
+from wkdask.storage.explained import explained
 from wkdask.storage.zip_files import archive_at, zip_place
 
 JUNK = ("thumbs.db", "desktop.ini", "__macosx")
@@ -79,13 +79,14 @@ def image_files(source: str | Path | Sequence[str | Path]) -> ImageFiles:
     >>> found.label, len(found.names), found.names[-1]
     ('em', 10, 'slice_9.tif')
     """
+    source = settled(source)
+    if isinstance(source, Location):
+        return _on_store(source)
     if not isinstance(source, str | os.PathLike):
-        if any(is_url(path) for path in source):
+        if any(isinstance(path, Location) for path in source):
             return replace(_from_urls(source), listed=True)
-        return replace(_from_list([os.path.abspath(path_of(path)) for path in source]), listed=True)
-    if is_url(source):
-        return _on_store(Location.of(source))
-    source = path_of(source)
+        return replace(_from_list([os.path.abspath(path) for path in source]), listed=True)
+    source = os.fspath(source)
     path = os.path.abspath(source)
     with explained(Location.of(Path(path)), "read"):
         exists = _exists(path)
@@ -127,17 +128,6 @@ def _from_list(paths: list[str]) -> ImageFiles:
     names = [os.path.relpath(path, folder).replace(os.sep, "/") for path in paths]
     alone = len(paths) == 1
     return ImageFiles(folder, tuple(names), Path(paths[0]).stem if alone else os.path.basename(folder), alone)
-
-
-def is_url(source: object) -> bool:
-    """Whether a source lies on a store.
-
-    Examples
-    --------
-    >>> is_url("s3://bucket/em"), is_url("em"), is_url("file:///em")
-    (True, False, False)
-    """
-    return isinstance(source, str | os.PathLike) and "://" in os.fspath(source) and not Location.of(source).is_local
 
 
 def _on_store(place: Location) -> ImageFiles:

@@ -19,7 +19,7 @@ from wkdask.images.found import FoundLayer
 from wkdask.images.mapping import layer_name
 from wkdask.images.volume import Volume
 from wkdask.storage import Location
-from wkdask.storage.location import explained
+from wkdask.storage.explained import explained
 
 ORDERS = {"F": ("z", "y", "x"), "C": ("x", "y", "z")}
 """Axes from the slowest to the fastest: in Fortran's order, x is the fastest."""

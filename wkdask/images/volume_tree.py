@@ -16,9 +16,9 @@ from typing import Any
 from wkdask.errors import InputError, MetadataError, UnsupportedImageFormatError
 from wkdask.images.numbering import natural_order
 from wkdask.images.picture import EXTENSIONS, extension_of
-from wkdask.images.places import path_of, refuse_query
+from wkdask.images.places import refuse_query, settled
 from wkdask.storage import Location
-from wkdask.storage.location import explained
+from wkdask.storage.explained import explained
 from wkdask.storage.zip_files import archive_at, zip_place
 
 LARGEST_DOCUMENT = 16 << 20
@@ -106,12 +106,12 @@ def tree_at(source: object) -> Node | None:
     ...     tree_at(f"{folder}/a.zarr").data_format, tree_at(folder)
     ('zarr3', None)
     """
+    source = settled(source)
+    if isinstance(source, Location):
+        return _remote(source)
     if not isinstance(source, str | os.PathLike):
         return None
-    path = path_of(source)
-    if "://" in path:
-        return _remote(Location.of(source))
-    path = os.path.abspath(path)
+    path = os.path.abspath(source)
     with explained(Location.of(Path(path)), "read"):
         if os.path.basename(path) in DOCUMENTS and os.path.isfile(path):
             path = os.path.dirname(path)

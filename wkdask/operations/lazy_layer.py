@@ -21,7 +21,7 @@ from wkdask.operations.derived import Derived, in_storage, plan_derived, usual_m
 from wkdask.operations.inputs import Inputs
 from wkdask.operations.views import SPACE, FromView, Move, MovedArray
 from wkdask.plan import Plan
-from wkdask.storage import Location
+from wkdask.storage import Location, is_place
 
 if TYPE_CHECKING:
     import dask.array
@@ -372,7 +372,7 @@ KEPT = ("default_view_configuration", "admin_view_configuration", "largest_segme
 
 def location_of(target: OpenDataset | str | os.PathLike[str] | Location) -> Location:
     """Return where a dataset lies; refuse one that was opened for reading only."""
-    if isinstance(target, (str, os.PathLike, Location)):
+    if is_place(target):
         return Location.of(target)
     if target.read_only:
         raise ReadOnlyError(f"{target.location} was opened read-only. Open it without read_only to change it.")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from wkdask.errors import InputError
+from wkdask.storage.aws_files import settings_of_profile
 from wkdask.storage.options import Options
 
 S3 = frozenset({"s3", "s3a"})
@@ -16,7 +18,20 @@ HTTP = frozenset({"http", "https"})
 AMAZON = ".amazonaws.com"
 AMAZON_S3 = re.compile(r"s3(-fips)?(\.dualstack)?([.-][a-z0-9-]+)?\.amazonaws\.com")
 """Hosts that are Amazon's S3; other names below `AMAZON` may be those of its customers' machines."""
+IPV6 = re.compile(r"\[[0-9a-fA-F:.]+\](:\d+)?")
 ENDPOINTS = "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT_URL"
+
+
+def kind_of(url: str) -> str:
+    """Return which kind of store a URL is of, ``"s3"``, ``"gcs"`` or ``"http"``, or nothing for others.
+
+    Examples
+    --------
+    >>> [kind_of(url) for url in ("s3://lab/em", "gs://lab/em", "https://lab/em", "memory://em", "/em")]
+    ['s3', 'gcs', 'http', '', '']
+    """
+    protocol = url.partition("://")[0]
+    return "s3" if protocol in S3 else "gcs" if protocol in GCS else "http" if protocol in HTTP else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +93,11 @@ def is_host(name: str) -> bool:
 
 
 def _endpoint_of(options: Options) -> str | None:
-    kwargs = options.get("client_kwargs") or {}
-    if "profile" in options and not (options.get("endpoint_url") or kwargs.get("endpoint_url")):
-        return None  # which may say it
-    found: str | None = options.get("endpoint_url") or kwargs.get("endpoint_url") or endpoint_of_environment()
+    kwargs = options.get("client_kwargs")
+    given = [group.get("endpoint_url") for group in (options, kwargs) if isinstance(group, Mapping)]
+    found = next(filter(None, given), None) or endpoint_of_environment(options.get("profile"))
+    if not isinstance(found, str | None):
+        raise InputError(f"The storage option endpoint_url is of type {type(found).__name__}, expected text.")
     if found and (not found.startswith(("http://", "https://")) or not urlsplit(found).netloc or "@" in urlsplit(found).netloc):
         raise InputError(
             "The endpoint_url of S3 is no URL of a server, such as https://host:9000, without user and password. Correct it; "
@@ -90,9 +106,10 @@ def _endpoint_of(options: Options) -> str | None:
     return found
 
 
-def endpoint_of_environment() -> str | None:
-    """Return the S3 endpoint that the environment names."""
-    return next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), None)
+def endpoint_of_environment(profile: str | None = None) -> str | None:
+    """Return the S3 endpoint that the environment names, or else AWS's files for a profile."""
+    named = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), None)
+    return named or settings_of_profile(profile).get("endpoint_url")
 
 
 def _endpoint_at(host: str) -> str | None:
@@ -125,6 +142,16 @@ def split_user(url: str) -> tuple[str, dict[str, str]]:
     return f"{protocol}{mark}{host}{slash}{rest}", {"username": unquote(name), "password": unquote(password)}
 
 
+def require_host(url: str) -> None:
+    """Raise `InputError` for URLs without bucket or host, or with one that can be none."""
+    kind = kind_of(url)
+    host = url.partition("://")[2].partition("/")[0].rpartition("@")[2] if kind else ""
+    if kind and (not host or ("[" in host and not IPV6.fullmatch(host))):
+        raise InputError(f"{url!r} has no {'host' if kind == 'http' else 'bucket'} behind ://. Correct it.")
+    if kind == "s3" and "?versionId=" in url:
+        raise InputError("A URL of S3 with ?versionId= names a version of an object, which can not be opened. Leave it out.")
+
+
 def documented(url: str, options: Options) -> str:
     """Return how documents say a URL, so that `linked` finds the same store: S3 by the endpoint's host.
 
@@ -137,7 +164,7 @@ def documented(url: str, options: Options) -> str:
     """
     address = Address.of(url, options)
     host = address.store
-    if address.protocol.lower() not in S3 or "profile" in options or not _says_host(host):
+    if address.protocol.lower() not in S3 or not _says_host(host):
         return url
     return f"s3://{host}/{address.url.removeprefix('s3://')}"
 
@@ -161,7 +188,7 @@ def linked(base_url: str, base: Options, url: str) -> tuple[str, Options]:
         In the document.
     """
     for start, options in base.links:
-        if url == start or url.startswith(f"{start}/"):
+        if any(url == one or url.startswith(f"{one}/") for one in {start, documented(start, options)}):
             return linked(start, options, url)
     protocol, _, path = url.partition("://")
     host, _, rest = path.partition("/")

@@ -16,9 +16,10 @@ from wkdask.errors import ConflictError
 from wkdask.storage.address import GCS, S3
 from wkdask.storage.conditional import keeps_conditions, put_if
 from wkdask.storage.events import notify
+from wkdask.storage.explained import explained
 from wkdask.storage.lease import alone
 from wkdask.storage.local import exclusive
-from wkdask.storage.location import WORK_FOLDER, Location, explained
+from wkdask.storage.location import WORK_FOLDER, Location
 from wkdask.storage.remote import RemoteFiles
 from wkdask.storage.turns import Turns
 

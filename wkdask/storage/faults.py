@@ -160,12 +160,13 @@ def is_conflict(error: BaseException) -> bool:
 
 
 def forget_headers(error: BaseException) -> None:
-    """Take the headers of requests, which may hold a password, out of what aiohttp's errors tell of them."""
+    """Take the headers of requests, which may hold a password, out of what aiohttp's errors tell; the rest can be pickled."""
     for one in chain(error):
         info = getattr(one, "request_info", None)
         if isinstance(info, tuple) and hasattr(info, "_replace"):
             one.request_info = info._replace(headers={})  # type: ignore[attr-defined]
             one.history = ()  # type: ignore[attr-defined]
+            one.headers = dict(getattr(one, "headers", None) or {})  # type: ignore[attr-defined]
             one.args = (one.request_info, (), *one.args[2:])  # type: ignore[attr-defined]
 
 
@@ -204,6 +205,9 @@ def _of_connections(error: BaseException, store: str) -> tuple[str, str] | None:
         )
     if any(isinstance(one, ConnectionRefusedError) for one in chain(error)) or "EndpointConnectionError" in kinds:
         return f"nothing answers at {store}", "Check the endpoint, and whether it runs"
+    if "ParamValidationError" in kinds:  # which goes on about how names must be
+        wrong = str(error).rpartition("\n")[2].partition(":")[0]
+        return f"{store} is not even asked: {wrong}", "Check bucket and path"
     if "InvalidEndpointURL" in kinds or "InvalidURL" in kinds:
         return f"{store} is no endpoint", "Write it as https://HOST:PORT"
     return None

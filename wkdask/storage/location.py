@@ -9,15 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Protocol
 
-from wkdask.errors import InputError, StorageError, WkdaskError
-from wkdask.storage.address import HTTP, Address, beside, documented, linked, split_user
+from wkdask.errors import InputError, StorageError
+from wkdask.storage.address import HTTP, beside, documented, kind_of, linked, require_host, split_user
 from wkdask.storage.events import notify
-from wkdask.storage.faults import explain, forget_headers, is_fault
+from wkdask.storage.explained import explained
 from wkdask.storage.options import Options, usual_options
 from wkdask.storage.ranges import Range
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 WORK_FOLDER = ".wkdask"
 """The folder inside a dataset that holds journals, parts and leases; no reader needs it."""
@@ -46,6 +48,24 @@ class Stat:
         if not self.tag:
             return self.mtime_ns
         return -1 - int.from_bytes(hashlib.sha256(self.tag.encode()).digest()[:6], "big")
+
+
+def is_place(given: object) -> TypeIs[str | os.PathLike[str] | Location]:
+    """Whether something says where something lies: a path, a URL, a location, or a ``UPath`` of universal_pathlib.
+
+    Examples
+    --------
+    >>> [is_place(given) for given in ("/em", Path("em"), Location("s3://lab/em"), 5, ["/em"])]
+    [True, True, True, False, False]
+    """
+    return isinstance(given, str | os.PathLike | Location) or _is_upath(given)
+
+
+def _is_upath(given: Any) -> bool:
+    """Whether this is a path that brings options, and is not local, where it is an ``os.PathLike``."""
+    if isinstance(given, str | os.PathLike):
+        return False
+    return isinstance(getattr(given, "storage_options", None), Mapping) and isinstance(getattr(given, "protocol", None), str)
 
 
 class Writer(Protocol):
@@ -114,24 +134,31 @@ class Location:
         url = os.fspath(self.url)
         if "\0" in url or not url:
             raise InputError(f"{url!r} is no path. Give a path or a URL.")
-        if url.startswith("file://"):
-            url = "/" + url.removeprefix("file://").removeprefix("localhost").lstrip("/")
+        if url[:7].lower() == "file://":
+            url = "/" + url[7:].removeprefix("localhost").lstrip("/")
         protocol, mark, path = url.partition("://")
-        url = protocol + mark + path.rstrip("/") if mark and "/" not in protocol else os.path.abspath(os.path.expanduser(url))
+        remote = mark and "/" not in protocol
+        url = protocol.lower() + mark + path.rstrip("/") if remote else os.path.abspath(os.path.expanduser(url))
         url, user = split_user(url)
+        if remote:
+            require_host(url)
         object.__setattr__(self, "url", url)
         if user or not isinstance(self.options, Options):  # else as it is: a location is made for each name below another
             object.__setattr__(self, "options", Options({**dict(self.options), **user}))
 
     @classmethod
-    def of(cls, place: str | os.PathLike[str] | Location, options: Mapping[str, Any] | None = None) -> Location:
-        """Return the location that a user named in any of the usual spellings."""
+    def of(cls, place: Any, options: Mapping[str, Any] | None = None) -> Location:
+        """Return the location that a user named in any of the usual spellings, such as a ``UPath`` of universal_pathlib."""
         if isinstance(place, Location):
             return place if options is None else cls(place.url, Options(options))
+        if _is_upath(place):
+            own = Options({**place.storage_options, **(options or {})})
+            return cls.of(str(place), own or None)
         found = cls(os.fspath(place), Options(options or {}))
-        return (
-            cls(found.url, Options({**usual_options(), **found.options})) if options is None and not found.is_local else found
-        )
+        if options is not None or found.is_local:
+            return found
+        usual = usual_options().of_url(found.url, kind_of(found.url))
+        return cls(found.url, Options({**usual, **found.options}, usual.links))
 
     def linked(self, url: str) -> Location:
         """Return the location that a document at this one names, whose host gets the credentials of its own only.
@@ -180,8 +207,9 @@ class Location:
         if protocol == "zip":
             archive, mark, name = f"{path}/".partition("!/")
             return f"{Location(archive) if archive else self.url}{mark}{name}".rstrip("/").removesuffix("!")
-        parts = urlsplit(f"//{path}")
-        return f"{protocol}:" + (parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl() or "//")
+        host, slash, rest = path.partition("/")
+        shown = rest.partition("?")[0] if protocol in HTTP else rest  # which may be a signature
+        return f"{protocol}://{host.rpartition('@')[2]}{slash}{shown}"
 
     __repr__ = __str__
 
@@ -366,34 +394,3 @@ class Location:
         where = aside.files()[1]
         with explained(self, "written"), files.writer(path, f"{where}/.{self.name}.{token}.tmp") as out:
             yield out
-
-
-@contextmanager
-def explained(location: Location, verb: str) -> Iterator[None]:
-    """Turn the system's errors into ones that name the place and what to do."""
-    try:
-        yield
-    except WkdaskError:
-        raise
-    except Exception as error:
-        if not is_fault(error):
-            raise
-        raise (_of_disk if location.is_local else _of_store)(error, location, verb) from error
-
-
-def _of_disk(error: Exception, location: Location, verb: str) -> StorageError:
-    if isinstance(error, FileNotFoundError | IsADirectoryError):
-        return StorageError(f"{location} can not be {verb}: there is no such file. Check the path.")
-    if isinstance(error, PermissionError):
-        return StorageError(f"{location} can not be {verb}: permission denied. Check its owner and mode.")
-    said = getattr(error, "strerror", None) or str(error)
-    remedy = "Free some space and run the same again" if "space" in said.lower() or "quota" in said.lower() else "Check it"
-    return StorageError(f"{location} can not be {verb}: {said}. {remedy}.")
-
-
-def _of_store(error: Exception, location: Location, verb: str) -> StorageError:
-    forget_headers(error)
-    if isinstance(error, FileNotFoundError | IsADirectoryError):
-        return StorageError(f"{location} can not be {verb}: there is no such file. Check the path.")
-    what, remedy = explain(error, Address.of(location.url, location.options).store or str(location))
-    return StorageError(location.options.conceal(f"{location} can not be {verb}: {what}. {remedy}."))

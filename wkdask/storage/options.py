@@ -16,6 +16,14 @@ PLAIN = frozenset(
 )
 """Names of options whose values are no secrets, so that messages may hold them."""
 
+S3_ALONE = frozenset({"key", "secret", "region_name", "profile", "use_ssl", "config_kwargs", "s3_additional_kwargs"})
+NOT_OF = {
+    "s3": frozenset({"project", "access", "consistency", "username", "password", "headers", "cookies", "auth"}),
+    "gcs": S3_ALONE | {"client_kwargs", "username", "password", "headers", "cookies", "auth"},
+    "http": S3_ALONE | {"project", "access", "consistency", "token", "endpoint_url", "requester_pays"},
+}
+"""Options that other kinds of store know, so that what is said for all is left out where it can not be meant."""
+
 SHORTEST_SECRET = 4
 """Characters that a value must have to be struck out of messages; shorter ones occur in any text."""
 
@@ -76,6 +84,27 @@ class Options(Mapping[str, Any]):
         """Return the options with those for links to URLs that begin in some way."""
         return Options(self._given, (*((known, o) for known, o in self.links if known != start), (start, Options(options))))
 
+    def of_url(self, url: str, kind: str) -> Options:
+        """Return those of a user's options for all stores that are for one: given for what its URL begins with, or known to it.
+
+        Parameters
+        ----------
+        url
+            Of the store, or of what lies there.
+        kind
+            ``"s3"``, ``"gcs"``, ``"http"``, or empty for others, whose options are not known.
+
+        Examples
+        --------
+        >>> options = Options({"secret": "s3cret"}).knowing("s3://raw", Options({"anon": True}))
+        >>> [dict(options.of_url(url, url.split(":")[0])) for url in ("s3://lab/em", "s3://raw/em", "http://lab/em")]
+        [{'secret': 's3cret'}, {'anon': True}, {}]
+        """
+        fitting = [start for start, _ in self.links if url == start or url.startswith(f"{start.rstrip('/')}/")]
+        if fitting:
+            return Options(dict(self.links)[max(fitting, key=len)], self.links)
+        return Options(self.without(*NOT_OF.get(kind, ())), self.links)
+
     def without(self, *names: str) -> Options:
         """Return the options without some."""
         return Options((name, value) for name, value in self._given if name not in names)
@@ -132,7 +161,7 @@ def storage_options(options: Mapping[str, Any]) -> Iterator[None]:
     ...     Location.of("s3://bucket/ds").options["anon"]
     True
     """
-    before = _usual.set(Options(options))
+    before = _usual.set(options if isinstance(options, Options) else Options(options))
     try:
         yield
     finally:
@@ -141,11 +170,14 @@ def storage_options(options: Mapping[str, Any]) -> Iterator[None]:
 
 def usual_options() -> Options:
     """Return the options of URLs that were given none."""
-    return _usual.get() or Options()
+    found = _usual.get()
+    return Options() if found is None else found
 
 
-def parse_options(words: Iterable[str]) -> dict[str, Any]:
+def parse_options(words: Iterable[str]) -> Options:
     """Read ``KEY=VALUE``; values are text, true, false, or JSON objects; dots in a key lead into such objects.
+
+    With a URL and a blank in front, ``URL KEY=VALUE``, an option is for what lies there alone, and no others are.
 
     Raises
     ------
@@ -154,9 +186,25 @@ def parse_options(words: Iterable[str]) -> dict[str, Any]:
 
     Examples
     --------
-    >>> parse_options(["anon=true", "client_kwargs.region_name=eu-central-1", "key=1234"])
+    >>> dict(parse_options(["anon=true", "client_kwargs.region_name=eu-central-1", "key=1234"]))
     {'anon': True, 'client_kwargs': {'region_name': 'eu-central-1'}, 'key': '1234'}
+    >>> options = parse_options(["key=1234", "https://lab.org username=me"])
+    >>> dict(options.of_url("https://lab.org/em", "http")), dict(options.of_url("s3://lab/em", "s3"))
+    ({'username': 'me'}, {'key': '1234'})
     """
+    groups: dict[str, list[str]] = {}
+    for word in words:
+        start, blank, rest = word.partition(" ")
+        scoped = blank and "://" in start and "=" not in start
+        start = start if start.endswith("://") else start.rstrip("/")
+        groups.setdefault(start if scoped else "", []).append(rest.lstrip() if scoped else word)
+    found = Options(_parsed(groups.pop("", ())))
+    for start, inner in groups.items():
+        found = found.knowing(start, Options(_parsed(inner)))
+    return found
+
+
+def _parsed(words: Iterable[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for word in words:
         name, mark, value = word.partition("=")

@@ -83,7 +83,8 @@ class RemoteFiles:
     def persistently(self, call: Callable[[], T], path: str) -> T:
         """Call, and try again where that may help; a bucket that is not there is told from an object that is not."""
         try:
-            return persistently(lambda: _calmly(call), f"{self.protocol}://{path.lstrip('/')}")
+            url = path if "://" in path else f"{self.protocol}://{path.lstrip('/')}"
+            return persistently(lambda: _calmly(call), url)
         except FileNotFoundError as error:
             if said(error)[1] == "NoSuchBucket":
                 raise NoBucketError(str(error)) from error

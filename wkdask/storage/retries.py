@@ -18,7 +18,12 @@ FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 10.0
 RETRY_SECONDS = 60.0
 
+FORGOTTEN_SECONDS = 20.0
+"""After which a failure says nothing of the next request any more."""
+
 _lock = threading.Lock()
+_failing: dict[str, tuple[float, float]] = {}
+"""Stores of which no request has succeeded since a first failure: when that was, and the last one."""
 _counts = {"request": 0, "retry": 0}
 """Of this process, since each was asked for last."""
 
@@ -38,24 +43,44 @@ def retry_seconds() -> float:
 def persistently(call: Callable[[], T], url: str) -> T:
     """Return what a call returns, after trying again for a limited time where that may help.
 
+    The time counts for the store: where nothing has come from it for so long, whoever asks next has waited already.
+
     Examples
     --------
     >>> persistently(lambda: 7, "s3://bucket/a")
     7
     """
+    store = "/".join(url.split("/", 3)[:3])
     begun, pause = time.monotonic(), FIRST_PAUSE
     while True:
         _counted("request")
         try:
-            return call()
+            found = call()
         except Exception as error:
             wait = max(pause * random.uniform(0.5, 1.0), _asked_pause(error))
-            if not may_pass(error) or time.monotonic() - begun + wait > retry_seconds():
+            if not may_pass(error):
+                _failing.pop(store, None)  # as it has answered
                 raise
+            if time.monotonic() - min(begun, _failed(store)) + wait > retry_seconds():
+                raise
+        else:
+            if _failing:
+                _failing.pop(store, None)
+            return found
         _counted("retry")
         notify("retry", url)
         time.sleep(wait)
         pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _failed(store: str) -> float:
+    """Note a failure of a store; return when the first one was that no success came after."""
+    now = time.monotonic()
+    with _lock:
+        first, last = _failing.get(store, (now, now))
+        first = first if now - last < FORGOTTEN_SECONDS else now
+        _failing[store] = first, now
+    return first
 
 
 def _asked_pause(error: BaseException) -> float:

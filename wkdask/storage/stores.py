@@ -9,8 +9,11 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from wkdask.errors import InputError, StorageError
-from wkdask.storage.address import GCS, HTTP, S3
+from wkdask.errors import InputError, StorageError, WkdaskError
+from wkdask.storage.address import kind_of
+from wkdask.storage.aws_files import settings_of_profile
+from wkdask.storage.checked_options import check_options, names_of, numbers_of, seconds_of
+from wkdask.storage.faults import is_fault
 from wkdask.storage.options import Options
 
 CONNECT_SECONDS = 10
@@ -29,20 +32,30 @@ def file_system(protocol: str, options: Options) -> Any:
     """
     import fsspec
 
-    kind = "s3" if protocol in S3 else "gcs" if protocol in GCS else "http" if protocol in HTTP else ""
+    kind = kind_of(f"{protocol}://")
     try:
         if not kind:
             return fsspec.filesystem(protocol, **options)
         return _MAKERS[kind](protocol, dict(options))
-    except (ImportError, ValueError) as error:
+    except WkdaskError:
+        raise
+    except ImportError as error:
         package = f"wkdask[{kind}]" if kind in ("s3", "gcs") else "its fsspec package"
         said = options.conceal(str(error))
         raise InputError(f"URLs with {protocol}:// can not be opened: {said}. Install {package}.") from None
-    except OSError as error:  # of a client that asks for something before it is one; its text may hold a token
-        raise StorageError(f"{protocol}:// can not be opened: {type(error).__name__} at its first request. Check it.") from None
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         said = options.conceal(str(error))
+        if isinstance(error, ValueError) and not kind:  # of a protocol that fsspec has never heard of, or of options
+            raise InputError(
+                f"URLs with {protocol}:// can not be opened: {said}. Check URL and options, or install its fsspec package."
+            ) from None
         raise InputError(f"The storage options do not fit {protocol}://: {said}. Correct them.") from None
+    except Exception as error:  # of a client that asks for something before it is one; its text may hold a token
+        if not is_fault(error):
+            raise
+        raise StorageError(
+            f"{protocol}:// can not be opened: {type(error).__name__} when its credentials were looked at. Check them."
+        ) from None
 
 
 if hasattr(os, "register_at_fork"):
@@ -54,7 +67,12 @@ def _s3(protocol: str, options: dict[str, Any]) -> Any:
 
     from wkdask.storage.s3_ranges import PlainRequests
 
-    own = options.pop("config_kwargs", {})
+    check_options(options, names_of(fsspec.get_filesystem_class(protocol)) | {"profile", "region_name"}, protocol)
+    from aiobotocore.session import AioSession
+    from botocore.config import Config
+
+    own = numbers_of(options.pop("config_kwargs", None) or {})
+    check_options(options.get("client_kwargs") or {}, names_of(AioSession._create_client), protocol, "client_kwargs")
     config = {
         "connect_timeout": CONNECT_SECONDS,
         "read_timeout": READ_SECONDS,
@@ -62,6 +80,7 @@ def _s3(protocol: str, options: dict[str, Any]) -> Any:
         "retries": {"total_max_attempts": 1, "mode": "standard"},
         **own,
     }
+    Config(**config)  # whose names are checked by it alone
     region = options.pop("region_name", None)
     if region:
         options["client_kwargs"] = {"region_name": region, **options.get("client_kwargs", {})}
@@ -83,9 +102,11 @@ def _s3(protocol: str, options: dict[str, Any]) -> Any:
 
 
 def _region(options: dict[str, Any]) -> bool:
-    names = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE")
+    names = ("AWS_REGION", "AWS_DEFAULT_REGION")
     return bool(
-        options["client_kwargs"].get("region_name") or options.get("profile") or any(os.environ.get(name) for name in names)
+        options["client_kwargs"].get("region_name")
+        or any(os.environ.get(name) for name in names)
+        or settings_of_profile(options.get("profile")).get("region")
     )
 
 
@@ -93,6 +114,7 @@ def _gcs(protocol: str, options: dict[str, Any]) -> Any:
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # asks by gRPC, and hangs where that is not answered
     import fsspec
 
+    check_options(options, names_of(fsspec.get_filesystem_class(protocol)) | {"anon"}, protocol)
     if options.pop("anon", False):
         options["token"] = "anon"
     options.setdefault("requests_timeout", READ_SECONDS)
@@ -107,13 +129,20 @@ def _http(protocol: str, options: dict[str, Any]) -> Any:
     import aiohttp
     import fsspec
 
-    kwargs = dict(options.pop("client_kwargs", {}))
+    known = names_of(fsspec.get_filesystem_class(protocol), aiohttp.ClientSession._request) | {"anon", "username", "password"}
+    check_options(options, known, protocol)
+    kwargs = dict(options.pop("client_kwargs", None) or {})
+    check_options(kwargs, names_of(aiohttp.ClientSession), protocol, "client_kwargs")
     anonymous = options.pop("anon", False)
     user, password = options.pop("username", None), options.pop("password", None)
     auth = [given for given in (options.pop("auth", None), kwargs.pop("auth", None)) if given]
     if user is None and not (anonymous or auth):
         user, password = os.environ.get("HTTP_BASIC_USER"), os.environ.get("HTTP_BASIC_PASSWORD")
-    kwargs.setdefault("timeout", aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS))
+    patience = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
+    whole = options.pop("timeout", kwargs.get("timeout", patience))
+    if not isinstance(whole, aiohttp.ClientTimeout):
+        whole = aiohttp.ClientTimeout(seconds_of(whole), sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
+    kwargs["timeout"] = whole
     own, cookies = ({**kwargs.pop(name, {}), **options.pop(name, {})} for name in ("headers", "cookies"))
     if user:
         word = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
