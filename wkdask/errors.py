@@ -35,6 +35,7 @@
     │       └── LayerMismatchError (AssertionError)
     ├── MetadataError (ValueError)                 a JSON document is not what it should be
     ├── StorageError (OSError)                     bytes can not be read or written
+    │   ├── NotListedError                         a store does not tell what it has
     │   ├── ReadOnlyError (RuntimeError)
     │   └── ConflictError                          two writers changed one document in different ways
     ├── DamagedError (ValueError)                  a file's bytes contradict its checksum, index or size
@@ -198,6 +199,10 @@ class MetadataError(WkdaskError, ValueError):
 
 class StorageError(WkdaskError, OSError):
     """Bytes can not be read from, or written to, where they should be."""
+
+
+class NotListedError(StorageError):
+    """A store does not tell what it has, so that only what is known by its name can be read."""
 
 
 class ReadOnlyError(StorageError, RuntimeError):

@@ -133,6 +133,7 @@ ELSEWHERE = {
     "coarsest_mag",
     "sampling_mode",
     "interpolation_mode",
+    "input_storage_options",
     "storage_options",
 }
 

@@ -26,6 +26,7 @@ http {{
     listen 127.0.0.1:{port};
     root data;
     location / {{ autoindex on; }}
+    location /silent/ {{ alias data/; }}
     location /norange/ {{ alias data/; max_ranges 0; }}
     location /private/ {{ alias data/; auth_basic "lab"; auth_basic_user_file people; }}
     location /busy/ {{ alias data/; limit_req zone=busy; limit_req_status 429; }}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 
 from wkdask.arrays.mag_array import MagArray
-from wkdask.errors import DatasetNotFoundError, InputError, MetadataError
+from wkdask.errors import DatasetNotFoundError, InputError, MetadataError, NotListedError
 from wkdask.formats import FORMATS, ArrayHandle, open_array
 from wkdask.geometry.grid import Box
 from wkdask.metadata import FILE_NAME, LayerProperties, MagProperties, MetadataWarning, PathKind, Properties
@@ -135,10 +136,11 @@ def place_of(location: Location, layer: str, mag: MagProperties) -> Location:
 
 
 def _is_there(place: Location) -> bool:
-    """Whether an array may lie at a place; web servers have no folders, so that its documents are asked for."""
-    if place.url.startswith(("http://", "https://")):
-        return any((place / name).is_file() for form in FORMATS.values() for name in sorted(form.documents))
-    return place.is_folder()
+    """Whether an array may lie at a place; of stores that list nothing, its documents are asked for."""
+    if place.lists:
+        with suppress(NotListedError):
+            return place.is_folder()
+    return any((place / name).is_file() for form in FORMATS.values() for name in sorted(form.documents))
 
 
 def layer_ends(layer: LayerProperties, mag: Sequence[int], channel: int = 0) -> dict[str, tuple[int, int]]:

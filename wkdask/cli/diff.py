@@ -60,6 +60,6 @@ def _tree(place: str, chosen: Chosen, run: Run) -> ContentTree:
     from wkdask.storage import Location
 
     where = Location.of(place)
-    if where.is_file() and where.is_local:
+    if where.is_local and where.is_file():
         return load_tree(where.local_path).only(chosen.layers, [m.to_layer_name() for m in chosen.mags])
     return content_tree(where, chosen, run)

@@ -35,11 +35,19 @@ def info(
 
 
 def unfinished_runs(place: Location) -> list[dict[str, Any]]:
-    """Return the runs that are under way or were left: layer, units done, units in all, the command that goes on."""
+    """Return the runs that are under way or were left: layer, units done, units in all, the command that goes on.
+
+    None are known where nothing is listed.
+    """
+    from wkdask.errors import NotListedError
     from wkdask.plan import Journal, unfinished_jobs
 
     runs = []
-    for key, document in unfinished_jobs(place).items():
+    try:
+        jobs = unfinished_jobs(place)
+    except NotListedError:
+        return []
+    for key, document in jobs.items():
         done = len({(receipt.stage, receipt.number) for receipt in Journal(place, key).read()})
         total = sum(document.get("tasks") or [0])
         runs.append({"layer": key, "units_done": done, "units": total, "command": document.get("command") or ""})

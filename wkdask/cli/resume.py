@@ -87,8 +87,9 @@ def spoken(given: Mapping[str, object], said: Mapping[str, bool] | None = None) 
 def require_there(place: Location) -> None:
     """Refuse a folder that does not exist."""
     from wkdask.errors import DatasetNotFoundError
+    from wkdask.metadata import FILE_NAME
 
-    if not place.is_folder():
+    if not ((place / FILE_NAME).is_file() or place.is_folder()):
         raise DatasetNotFoundError(f"{place} does not exist. Give the folder of a dataset.")
 
 

@@ -191,12 +191,12 @@ class ImportVerbs:
         >>> [str(mag) for mag in dataset.get_layer("color").mags]
         ['1', '2-2-1', '4-4-1']
         """
-        warn_parameters(chunks_per_shard=chunks_per_shard)
         return cls._imported({name: value for name, value in locals().items() if name != "cls"})
 
     @classmethod
     def _imported(cls, options: dict[str, Any]) -> Self:
-        """Convert images by the parameters of `from_images`."""
+        """Convert images by the parameters of `from_images`, which called this."""
+        warn_parameters(stacklevel=4, chunks_per_shard=options["chunks_per_shard"])
         _run(options, found_of(options))
         return cls.open(options["output_path"], storage_options=options["storage_options"])
 

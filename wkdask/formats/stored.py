@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 
-from wkdask.errors import InputError
+from wkdask.errors import InputError, NotListedError
 from wkdask.formats.fetching import concurrently
 from wkdask.formats.spec import ArrayHandle
 from wkdask.geometry.grid import Box, Index
@@ -18,7 +18,7 @@ MOST_ASKED = 1 << 22
 
 
 def stored_units(array: ArrayHandle, box: Box | None = None) -> Iterator[tuple[Index, Stat]]:
-    """Yield the units that are stored, sorted, and what their store says of them; web servers, which list nothing, are asked.
+    """Yield the units that are stored, sorted, and what their store says of them; one that lists nothing is asked.
 
     Parameters
     ----------
@@ -39,8 +39,9 @@ def stored_units(array: ArrayHandle, box: Box | None = None) -> Iterator[tuple[I
     >>> [(index, stat.size > 0) for index, stat in stored_units(array)]
     [((0, 0, 0, 0), True)]
     """
-    if box is None and array.location.lists:
-        indexes: Iterator[Index] = iter(sorted(array.written_units()))
+    listed = _listed(array) if box is None else None
+    if listed is not None:
+        indexes: Iterator[Index] = iter(sorted(listed))
     else:
         units = array.spec.grid.units(box)
         if units.cells.size > MOST_ASKED:
@@ -55,7 +56,20 @@ def stored_units(array: ArrayHandle, box: Box | None = None) -> Iterator[tuple[I
 
 def stored_indexes(array: ArrayHandle) -> Iterator[Index]:
     """Yield the units that are stored, in any order; see `stored_units`."""
-    return array.written_units() if array.location.lists else (index for index, _ in stored_units(array))
+    listed = _listed(array)
+    return (index for index, _ in stored_units(array, array.spec.grid.box)) if listed is None else listed
+
+
+def _listed(array: ArrayHandle) -> Iterator[Index] | None:
+    """Return the units that the store lists, or None where it does not."""
+    if not array.location.lists:
+        return None
+    found = array.written_units()
+    try:
+        first = list(islice(found, 1))
+    except NotListedError:
+        return None
+    return chain(first, found)
 
 
 def _stats(array: ArrayHandle, indexes: Iterable[Index]) -> Iterator[tuple[Index, Stat]]:

@@ -262,8 +262,6 @@ def _add_mag(
     folder = list_array(opened.array, busy, find_format(str(layer.data_format)).documents)
     found = _FoundMag(opened, folder, list(contradictions(layer, mag, opened)))
     about = Fault("unchecked", str(opened.array.location), "", layer.name, mag.name)
-    if not folder.listed and not folder.faults:
-        survey.add(replace(about, reason="its folder can not be listed, so its units were not checked. Verify a copy of it."))
     if digests:
         try:
             found.recorded = read_receipts(target, layer.name, mag.name)

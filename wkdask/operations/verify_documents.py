@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from wkdask.arrays import MagArray
 from wkdask.arrays.opening import channels_of, has_unsaid_channels, open_mag_array
-from wkdask.errors import DatasetNotFoundError, InputError, MetadataError, WkdaskError
+from wkdask.errors import DatasetNotFoundError, InputError, MetadataError, NotListedError, WkdaskError
 from wkdask.formats import ArrayHandle, find_format
 from wkdask.geometry.grid import Index
 from wkdask.metadata import LayerProperties, MagProperties, MetadataWarning, PathKind, Properties
@@ -65,7 +66,9 @@ def open_mag(dataset: Location, properties: Properties, layer: LayerProperties, 
             return replace(
                 about, kind="missing", reason="there is no such folder. Restore it, or make the magnification again."
             )
-        return OpenedMag(layer.name, mag.name, seen, form.open(place))
+        with suppress(NotListedError):  # in formats whose documents do not tell where an array ends
+            return OpenedMag(layer.name, mag.name, seen, form.open(place))
+        return OpenedMag(layer.name, mag.name, seen, seen.handle)
     except DatasetNotFoundError as error:
         return replace(about, kind="unchecked" if remote else "missing", reason=str(error))
     except MetadataError as error:

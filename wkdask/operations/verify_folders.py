@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from wkdask.errors import StorageError
+from wkdask.errors import InputError, NotListedError, StorageError
 from wkdask.formats import ArrayHandle
+from wkdask.formats.stored import stored_units
 from wkdask.geometry.grid import Index
 from wkdask.operations.verify_report import Fault
 from wkdask.plan import Journal
@@ -68,7 +69,12 @@ def list_array(array: ArrayHandle, busy: bool = False, documents: frozenset[str]
         Names of the documents of its format, where that is not one of ours.
     """
     found = ArrayFolder()
-    _walk(array, "", found, busy, documents | DOCUMENTS)
+    try:
+        _walk(array, "", found, busy, documents | DOCUMENTS)
+    except NotListedError:
+        found = ArrayFolder()
+    if not found.listed and not found.faults and not array.location.is_local:
+        _take_asked(array, found)
     if found.listed:
         found.faults += damaged_groups(array.location, ATTRIBUTES)
     foreign = any(fault.kind == "foreign" for fault in found.faults)
@@ -78,6 +84,17 @@ def list_array(array: ArrayHandle, busy: bool = False, documents: frozenset[str]
         reason = f"{found.beyond} units lie beyond the array's end, where no reader looks. Delete them, or extend the layer."
         found.notes.append(Fault("unchecked", array.location.url, reason))
     return found
+
+
+def _take_asked(array: ArrayHandle, found: ArrayFolder) -> None:
+    """Find the units of an array by asking for each, where its folder is not listed."""
+    reason = "its folder can not be listed, so each unit was asked for, and what else lies there is not known."
+    try:
+        found.units = [index for index, _ in stored_units(array, array.spec.grid.box)]
+        found.listed = True
+    except (InputError, StorageError) as error:  # of more than can be asked for, or where what is not there is forbidden
+        reason = f"its folder can not be listed, so its units were not checked: {error}"
+    found.notes.append(Fault("unchecked", str(array.location), reason))
 
 
 def _take_shared_files(array: ArrayHandle, found: ArrayFolder) -> None:
@@ -92,6 +109,8 @@ def _walk(array: ArrayHandle, below: str, found: ArrayFolder, busy: bool, docume
     folder = array.location / below if below else array.location
     try:
         names = folder.names()
+    except NotListedError:
+        raise
     except StorageError as error:
         found.faults.append(Fault("unreadable", str(folder), str(error)))
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from wkdask.formats.trailing import has_trailing
 from wkdask.geometry.grid import Box, Index, Tiling
 from wkdask.operations.presence import stored_box
 from wkdask.plan import FileRecord, Receipt, stop_if_asked
-from wkdask.plan.checksum import with_content
+from wkdask.plan.checksum import content_checksum
 from wkdask.storage import Location
 
 COPIES = 3
@@ -120,7 +120,7 @@ class CheckUnits:
             return ()
         place = self.array.unit_location(index)
         record = FileRecord.of(place.name, written)
-        return (with_content(place.parent, record) if self.content else record,)
+        return (replace(record, content=content_checksum(place)) if self.content else record,)
 
     def _decode(self, index: Index) -> int:
         """Decode what is stored of a unit, of a sparse shard that is little however large it is; return its bytes."""

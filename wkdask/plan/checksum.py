@@ -13,16 +13,19 @@ PIECE_BYTES = 4 << 20
 
 
 def content_checksum(place: Location) -> int:
-    """Return the CRC-32C of a local file, read in pieces.
+    """Return the CRC-32C of a file, read in pieces, each by one request to a store.
 
     Raises
     ------
-    StorageError
-        Where the file is not local.
     OSError
         Where it can not be read.
     """
     found = 0
+    if not place.is_local:
+        stat = place.stat()
+        for start in range(0, stat.size if stat else 0, PIECE_BYTES):
+            found = google_crc32c.extend(found, place.read_bytes(start, start + PIECE_BYTES))
+        return int(found)
     with open(place.local_path, "rb", buffering=0) as file:
         while piece := file.read(PIECE_BYTES):
             found = google_crc32c.extend(found, piece)

@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from wkdask.errors import StorageError, WkdaskError
+from wkdask.errors import NotListedError, StorageError, WkdaskError
 from wkdask.storage.address import Address
-from wkdask.storage.faults import explain, forget_headers, is_fault
+from wkdask.storage.faults import explain, forget_headers, is_fault, is_forbidden
 
 if TYPE_CHECKING:
     from wkdask.storage.location import Location
+
+LISTED = "listed"
+"""What was to be done where a store may do anything else but not this."""
 
 
 @contextmanager
@@ -42,4 +45,7 @@ def _of_store(error: Exception, location: Location, verb: str) -> StorageError:
     if isinstance(error, FileNotFoundError | IsADirectoryError):
         return StorageError(f"{location} can not be {verb}: there is no such file. Check the path.")
     what, remedy = explain(error, Address.of(location.url, location.options).store or str(location))
-    return StorageError(location.options.conceal(f"{location} can not be {verb}: {what}. {remedy}."))
+    kind = NotListedError if verb == LISTED and is_forbidden(error) else StorageError
+    if kind is NotListedError and not location.lists:
+        remedy = "Web servers need not show their folders. Use the store behind it, or a copy"
+    return kind(location.options.conceal(f"{location} can not be {verb}: {what}. {remedy}."))

@@ -153,6 +153,18 @@ def is_absent(error: BaseException) -> bool:
     return status in (404, 410) and code not in FORBIDDEN
 
 
+def is_forbidden(error: BaseException) -> bool:
+    """Whether the store knows who asks, and does not do this for them.
+
+    Examples
+    --------
+    >>> is_forbidden(PermissionError()), is_forbidden(FileNotFoundError("a"))
+    (True, False)
+    """
+    status, code = said(error)
+    return code not in FORBIDDEN and (status in (403, 405) or isinstance(error, PermissionError))
+
+
 def is_conflict(error: BaseException) -> bool:
     """Whether a condition on what is to be replaced did not hold."""
     status, code = said(error)

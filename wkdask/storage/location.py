@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from wkdask.errors import InputError, StorageError
 from wkdask.storage.address import HTTP, beside, documented, kind_of, linked, require_host, split_user
 from wkdask.storage.events import notify
-from wkdask.storage.explained import explained
+from wkdask.storage.explained import LISTED, explained
 from wkdask.storage.options import Options, usual_options
 from wkdask.storage.ranges import Range
 
@@ -332,13 +332,13 @@ class Location:
     def is_folder(self) -> bool:
         """Whether a folder is there (on object stores: whether anything lies below)."""
         files, path = self.files()
-        with explained(self, "read"):
+        with explained(self, LISTED):
             return files.is_folder(path)
 
     def names(self) -> list[str]:
         """Return the names in a folder, sorted; an empty list where there is no folder."""
         files, path = self.files()
-        with explained(self, "listed"):
+        with explained(self, LISTED):
             return sorted(files.names(path))
 
     def files_below(self) -> Iterator[tuple[str, int]]:
@@ -351,7 +351,7 @@ class Location:
         [('a/b', 5)]
         """
         files, path = self.files()
-        with explained(self, "listed"):
+        with explained(self, LISTED):
             yield from files.below(path)
 
     def make_folder(self) -> Location:

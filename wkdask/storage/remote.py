@@ -171,6 +171,12 @@ class RemoteFiles:
         """Whether anything lies below."""
         if self.protocol in S3:
             return bool(self._page(path, 1).get("Contents"))
+        if self.protocol in GCS:
+            bucket, key, _ = self.fs.split_path(path)
+            wanted = {"prefix": f"{key.strip('/')}/" if key.strip("/") else "", "maxResults": 1, "json_out": True}
+            return bool(self.persistently(lambda: self.fs.call("GET", "b/{}/o", bucket, **wanted), path).get("items"))
+        if self.protocol in HTTP:
+            return bool(self.names(path))
         return bool(self.persistently(lambda: self.fs.isdir(path), path))
 
     def _page(self, path: str, most: int, after: str = "") -> dict[str, Any]:
