@@ -18,10 +18,11 @@ import pytest
 
 import wkdask as wk
 from tests.cli.conftest import cli  # noqa: F401 - a fixture
+from tests.services.faulty import Fault, faulty
 from tests.services.web import PASSWORD, USER, Web, web  # noqa: F401 - a fixture
 from wkdask.errors import StorageError
 from wkdask.formats import FORMATS
-from wkdask.storage import Location, retries, storage_options, taken_retries
+from wkdask.storage import Location, Options, retries, storage_options, taken_retries
 from wkdask.storage.faults import chain
 from wkdask.storage.stores import file_system
 
@@ -266,3 +267,16 @@ def test_forked_processes_read_with_clients_of_their_own():
         process.join(30)
         process.kill()
         assert not answers.empty() and answers.get() == b"abc"
+
+
+@pytest.mark.parametrize("status", [403, 418, 500])
+def test_errors_keep_their_class_on_the_way_from_workers(web: Web, status: int) -> None:  # noqa: F811
+    from distributed.core import clean_exception, error_message
+
+    with faulty(web.url) as proxy, dask.config.set({"wkdask.storage.retry-seconds": 0}):
+        proxy.faults = [Fault(status=status)]
+        with pytest.raises(StorageError) as caught:
+            Location(f"{proxy.endpoint}/ready", Options({"username": "me", "password": "s3cret"})).read_bytes()
+    _, came, _ = clean_exception(error_message(caught.value)["exception"].data)
+    assert type(came) is StorageError and str(came) == str(caught.value)
+    assert "s3cret" not in repr(vars(came.__cause__ or came))
