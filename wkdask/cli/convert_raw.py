@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from enum import StrEnum
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,7 +28,7 @@ class Meaning(StrEnum):
 
 @with_groups
 def convert_raw(
-    source: Annotated[Path, typer.Argument(readable=False, help="File of voxels, one after the other.")],
+    source: Annotated[str, typer.Argument(help="File of voxels, one after the other.")],
     target: Annotated[str, typer.Argument(help="Folder of the dataset; further layers are added to an existing one.")],
     shape: Annotated[str, typer.Option(metavar="X,Y,Z", help="Voxels along x, y and z, such as 1024,1024,512.")],
     voxel_size: o.VoxelSize = None,

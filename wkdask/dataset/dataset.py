@@ -24,8 +24,10 @@ from wkdask.errors import (
     DatasetExistsError,
     DatasetMismatchError,
     DatasetNotFoundError,
+    MetadataError,
     NotAFolderError,
     ReadOnlyError,
+    StorageError,
     VoxelSizeMissingError,
 )
 from wkdask.formats import Codec
@@ -371,7 +373,10 @@ class Dataset(
         return dataset_html(self)
 
     def __repr__(self) -> str:
-        properties = self._store.properties
+        try:
+            properties = self._store.properties
+        except (StorageError, MetadataError) as error:  # which must not hide what is being told
+            return f"<Dataset at {self.path}, which can not be read: {error}>"
         lines = [f"<Dataset '{properties.name}' at {self.path}, voxels of {properties.voxel_size}"]
         lines += [f"  {layer!r}" for layer in self.layers.values()]
         return "\n".join(lines) + ">"

@@ -143,7 +143,7 @@ class BoxVerbs:
         shrinks = not new.box().contains_bbox(old.box())
         for mag, view in self.mags.items():
             if not self.is_mag_view_foreign(view):
-                _resize_array(view.array.handle, new, mag, shrinks=shrinks)
+                _resize_array(view.array.handle, new, mag, old if shrinks else None)
         self._store.update(lambda found: found.with_layer(_with_box(found.layer(self._name), listed)))
         self._write_groups()
 
@@ -152,17 +152,19 @@ def _with_box(layer: LayerProperties, listed: Callable[[NDBoundingBox], NDBoundi
     return layer.with_bounding_box(listed(layer.box()))
 
 
-def _resize_array(handle: ArrayHandle, layer: LayerProperties, mag: Mag, *, shrinks: bool) -> None:
-    """Let an array reach to the end of a layer's box; where the box shrinks, erase before what it leaves out."""
+def _resize_array(handle: ArrayHandle, layer: LayerProperties, mag: Mag, shrunk: LayerProperties | None) -> None:
+    """Let an array reach to the end of a layer's box; where it had a larger box, erase before what that leaves out."""
     spec, form = handle.spec, str(layer.data_format)
     first = layer.mag(mag.to_tuple()).channel_index
     ends = layer_ends(layer, mag.to_tuple(), first)
     channels = ends.pop("c")
     whole = dict(zip(spec.axes, spec.shape, strict=True)).get("c", 1) == channels[1] - channels[0]
     shape = stored_shape(form, spec, {axis: stop for axis, (_, stop) in ends.items()})
-    if shrinks:
-        erase_beside(handle, _stored_box(handle, {**ends, "c": channels}), _stored_box(handle, {"c": channels}))
-    if not (shrinks and whole) or find_format(form).exact:  # whose last chunks are cut off where the array ends
+    if shrunk:
+        had = layer_ends(shrunk, mag.to_tuple(), first) if find_format(form).cubic else {"c": channels}
+        kept = _stored_box(handle, {**ends, "c": channels})
+        erase_beside(handle, kept, _stored_box(handle, {"c": channels}), _stored_box(handle, had))
+    if not (shrunk and whole) or find_format(form).exact:  # whose last chunks are cut off where the array ends
         shape = tuple(map(max, spec.shape, shape))
     handle.resize(shape)
 
@@ -174,7 +176,7 @@ def _stored_box(handle: ArrayHandle, ends: Mapping[str, tuple[int, int]]) -> Box
     return Box(tuple(a for a, _ in pairs), tuple(b for _, b in pairs)).relative_to(spec.offset)
 
 
-def erase_beside(handle: ArrayHandle, kept: Box, within: Box) -> None:
+def erase_beside(handle: ArrayHandle, kept: Box, within: Box, had: Box | None = None) -> None:
     """Set voxels to what those have that are not stored: all that are not kept, of those within a box.
 
     Files of which nothing is kept are deleted; of others, only the chunks that are changed are encoded again.
@@ -185,6 +187,8 @@ def erase_beside(handle: ArrayHandle, kept: Box, within: Box) -> None:
         The array.
     kept, within
         Boxes of the array, counted from its first voxel.
+    had
+        The box beside which there is nothing; default: the array's. In WKW files reach far beyond it.
 
     Examples
     --------
@@ -205,7 +209,7 @@ def erase_beside(handle: ArrayHandle, kept: Box, within: Box) -> None:
             with exclusively(handle.scratch, place.url):
                 place.delete()
             continue
-        for box in beside(unit.intersect(within), kept):
+        for box in beside(unit.intersect(within).intersect(had or grid.box), kept):
             handle.write(box, np.broadcast_to(fill, box.shape))
 
 

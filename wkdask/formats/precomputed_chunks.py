@@ -174,8 +174,13 @@ def decode_file(spec: ArraySpec, scale: Scale, place: Location, data: bytes, sha
     """
     if packing(place) == ".br":
         raise InputError(f"{place} is compressed with Brotli, which is not read. Decompress the files of the volume first.")
-    plain = math.prod(shape) * spec.itemsize if spec.codec is None else -1
-    return decode(spec, scale, _unpacked(place, data, most_bytes(spec, shape), plain), shape)
+    return decode(spec, scale, _unpacked(spec, place, data, shape), shape)
+
+
+def unpacked_file(spec: ArraySpec, place: Location, shape: Index) -> bytes | None:
+    """Return the bytes of a chunk's file, decompressed where all of it was compressed; None where it is not there."""
+    data = place.read_if_there()
+    return None if data is None else _unpacked(spec, place, data, shape)
 
 
 def decode_sharded(spec: ArraySpec, scale: Scale, place: Location, data: memoryview, shape: Index) -> Array:  # noqa: ARG001
@@ -214,12 +219,13 @@ def most_bytes(spec: ArraySpec, shape: Index) -> int:
     return 2 * math.prod(shape) * spec.itemsize + HEADER_BYTES
 
 
-def _unpacked(place: Location, data: bytes, most: int, plain: int) -> bytes:
-    """Return a file's bytes, decompressed where the whole file was compressed; so many as ``plain`` were surely not."""
+def _unpacked(spec: ArraySpec, place: Location, data: bytes, shape: Index) -> bytes:
+    """Return a chunk's file, decompressed where all of it was compressed; as many bytes as plain voxels take were not."""
     kind = PACKINGS.get(packing(place), "")
+    plain = math.prod(shape) * spec.itemsize if spec.codec is None else -1
     if not kind and data.startswith(GZIP) and len(data) != plain:  # the encoding of the content, which stores may not undo
         kind = "gzip"
-    return bytes(unpack(kind, data, most)) if kind else data
+    return bytes(unpack(kind, data, most_bytes(spec, shape))) if kind else data
 
 
 def require_size(spec: ArraySpec, scale: Scale, size: int, shape: Index) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import takewhile
 from pathlib import Path
+from urllib.parse import unquote
 
 from wkdask.errors import InputError, StorageError, UnsupportedImageFormatError
 from wkdask.images.byte_source import zip_members
@@ -132,6 +133,8 @@ def _from_list(paths: list[str]) -> ImageFiles:
 
 def _on_store(place: Location) -> ImageFiles:
     """Find what a URL names; only where nothing has it as its name, it is taken for a pattern."""
+    if not place.lists and "*" in place.url:
+        raise InputError(f"{place} is a pattern, and web servers list nothing. Give the URLs of image files.")
     if extension_of(str(place)) in EXTENSIONS and (not _has_wildcard(place.url) or place.is_file()):
         return _from_urls([place])
     if extension_of(str(place)) == "zip":
@@ -182,7 +185,12 @@ def _from_urls(sources: Iterable[str | os.PathLike[str] | Location]) -> ImageFil
     folder = Location("/".join(shared), places[0].options)
     names = tuple("/".join(path[len(shared) :]) for path in paths)
     alone = len(names) == 1
-    return ImageFiles(folder, names, Path(str(places[0])).stem if alone else folder.name, alone)
+    return ImageFiles(folder, names, Path(_named(places[0])).stem if alone else folder.name, alone)
+
+
+def _named(place: Location) -> str:
+    """Return the path of a place as people read it: in URLs of web servers some letters stand in code."""
+    return str(place) if place.lists else unquote(str(place))
 
 
 def _require_readable(path: str) -> None:

@@ -131,7 +131,9 @@ def find_raw(
         raise InputError(f"The order is {order!r}; expected F, where x is the fastest axis, or C. Give one of them.")
     if not extent.is_positive(strictly_positive=True) or header < 0:
         raise InputError(f"The shape is {extent.to_tuple()} after {header} bytes; expected voxels along all axes. Give others.")
-    file = Path(path)
+    if "://" in str(path) and not (place := Location.of(str(path))).is_local:
+        raise InputError(f"{place} is a URL, and files of raw voxels are read from disks only. Copy it to one first.")
+    file = Path(place.url) if "://" in str(path) else Path(path)
     note = _check_size(file, header + extent.prod() * stored.itemsize, f"{extent.to_tuple()} of {stored.name}")
     axes = ORDERS[order]
     lengths = tuple(dict(zip("xyz", extent, strict=True))[axis] for axis in axes)

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wkdask.errors import InputError, MetadataError, UnsupportedImageFormatError
+from wkdask.errors import InputError, MetadataError, StorageError, UnsupportedImageFormatError, WkdaskError
 from wkdask.images.numbering import natural_order
 from wkdask.images.picture import EXTENSIONS, extension_of
 from wkdask.images.places import refuse_query, settled
 from wkdask.storage import Location
 from wkdask.storage.explained import explained
+from wkdask.storage.faults import is_forbidden, may_pass
 from wkdask.storage.zip_files import archive_at, zip_place
 
 LARGEST_DOCUMENT = 16 << 20
@@ -156,7 +157,28 @@ def _archived(archive: Location) -> Node | None:
 
 
 def node_at(place: Location, path: str, within: str = "") -> Node | None:
-    """Return the array or group at a place; below N5, folders without a document are groups."""
+    """Return the array or group at a place; below N5, folders without a document are groups.
+
+    Of what is not there, many web servers, and stores that may not be listed, say that it is forbidden, or send a page. So
+    what they answer instead of a document is an error only where they send none at all.
+    """
+    puzzling: list[WkdaskError] = []
+    found = _node_at(place, path, within, puzzling)
+    if found is None and puzzling:
+        raise puzzling[0]
+    return found
+
+
+def _node_at(place: Location, path: str, within: str, puzzling: list[WkdaskError]) -> Node | None:
+    def _json(place: Location) -> dict[str, Any] | None:
+        try:
+            return _document(place)
+        except WkdaskError as error:
+            if place.is_local or may_pass(error) or (place.lists and not is_forbidden(error)):
+                raise
+            puzzling.append(error)
+            return None
+
     if (found := _json(place / "zarr.json")) is not None:
         attributes = _table(found.get("attributes"))
         return Node(place, path, ZARR3, found.get("node_type") == "array", attributes, found, ("zarr.json",))
@@ -166,20 +188,25 @@ def node_at(place: Location, path: str, within: str = "") -> Node | None:
             return Node(place, path, ZARR, name == ".zarray", attributes, found, (name, ".zattrs"))
     if (found := _json(place / "attributes.json")) is not None:
         return Node(place, path, N5, "dimensions" in found and "dataType" in found, found, found, ("attributes.json",))
-    if (found := _precomputed(place / "info")) is not None:
+    if (found := _precomputed(place / "info", puzzling)) is not None:
         return Node(place, path, PRECOMPUTED, True, {}, found, ("info",))
     return Node(place, path, N5, False, {}, {}) if within == N5 and place.is_folder() else None
 
 
-def _precomputed(place: Location) -> dict[str, Any] | None:
+def _precomputed(place: Location, puzzling: list[WkdaskError]) -> dict[str, Any] | None:
     """Return the document of a precomputed volume; None where "info" is something else, as many files are called that."""
-    found = place.read_range(0, LARGEST_DOCUMENT)
+    try:
+        found = place.read_range(0, LARGEST_DOCUMENT)
+    except StorageError:
+        if not puzzling:
+            raise
+        return None
     if found is None or found.size > LARGEST_DOCUMENT or b'"scales"' not in found.data:
         return None
     return _parsed(place, found.data)
 
 
-def _json(place: Location) -> dict[str, Any] | None:
+def _document(place: Location) -> dict[str, Any] | None:
     """Return a document; None where there is none."""
     found = place.read_range(0, LARGEST_DOCUMENT)
     if found is None:

@@ -10,7 +10,8 @@ from typing import Any, Self
 from wkdask.arrays.mag_array import read_filled
 from wkdask.errors import ConflictError, InputError
 from wkdask.formats import ArrayHandle, Zarr3Array, find_format
-from wkdask.formats.shard import MISSING
+from wkdask.formats.precomputed import PrecomputedArray
+from wkdask.formats.shard import MISSING, checksum
 from wkdask.formats.writing import in_morton_order
 from wkdask.formats.zarr3_writer import chunk_number
 from wkdask.geometry.grid import Box, Index
@@ -19,6 +20,7 @@ from wkdask.operations.level import Level, path_below
 from wkdask.operations.tiles import Array
 from wkdask.plan import Cost, FileRecord, Journal, Receipt, stop_if_asked
 from wkdask.storage import Location, copy_file
+from wkdask.storage.copying import share_store
 
 UNIT_TASKS = 1024
 """Tasks that copy the files of a magnification, at most, as far as each then copies no more than that many."""
@@ -216,10 +218,21 @@ class CopyUnits:
             if target.is_file():
                 target.delete()
             return FileRecord(path, 0, 0, 0)
+        if (data := self._unpacked(index, place, target)) is not None:
+            with target.writer(self.journal.scratch) as out:
+                out.write(data)
+                stat = out.publish()
+            return FileRecord(path, stat.size, stat.stamp, checksum(data))
         stat = copy_file(place, target, self.journal.scratch, stop_if_asked)
         if stat.size != found.size:
             raise ConflictError(f"{place} was changed while it was copied. Stop its writers, and run the same again.")
         return FileRecord(path, stat.size, stat.stamp, found.digest)
+
+    def _unpacked(self, index: Index, place: Location, target: Location) -> bytes | None:
+        """Return the bytes of a file that a store may keep compressed, and say so beside it, which no copy elsewhere would."""
+        if isinstance(self.source, PrecomputedArray) and not place.is_local and not share_store(place, target):
+            return self.source.unpacked(index)
+        return None
 
     def retire(self, number: int) -> None:
         """Nothing is superfluous."""

@@ -127,7 +127,7 @@ def _walk(array: ArrayHandle, below: str, found: ArrayFolder, busy: bool, docume
             else:
                 reason = "a link to a folder, or one too deep, is no part of an array, so what is behind it was not checked."
                 found.faults.append(Fault("foreign", str(place), f"{reason} Move its files here, or delete it."))
-        else:
+        elif place.is_local or place.is_file():  # some stores list what was a folder once
             _sort_file(place, found, busy)
 
 

@@ -77,7 +77,8 @@ class Address:
             endpoint = self.options.get("endpoint_url")
             return urlsplit(endpoint).netloc if endpoint else "s3" + AMAZON
         if self.protocol in GCS:
-            return urlsplit(str(self.options.get("endpoint_url") or "https://storage.googleapis.com")).netloc
+            given = self.options.get("endpoint_url") or os.environ.get("STORAGE_EMULATOR_HOST") or "storage.googleapis.com"
+            return urlsplit(given if "://" in given else f"//{given}").netloc
         return urlsplit(self.url).netloc.rpartition("@")[2]
 
 
@@ -148,6 +149,11 @@ def require_host(url: str) -> None:
     host = url.partition("://")[2].partition("/")[0].rpartition("@")[2] if kind else ""
     if kind and (not host or ("[" in host and not IPV6.fullmatch(host))):
         raise InputError(f"{url!r} has no {'host' if kind == 'http' else 'bucket'} behind ://. Correct it.")
+    if kind == "http":
+        try:
+            urlsplit(f"//{host}").port  # noqa: B018 - which looks at it
+        except ValueError as error:
+            raise InputError(f"{url!r} is no URL: {error}. Correct it.") from None
     if kind == "s3" and "?versionId=" in url:
         raise InputError("A URL of S3 with ?versionId= names a version of an object, which can not be opened. Leave it out.")
 

@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -53,9 +53,9 @@ def put_if(files: RemoteFiles, path: str, data: bytes, tag: str) -> str | None:
         try:
             return _put(files.fs, files.protocol, path, data, (tag, word))
         except Exception as error:
-            if is_conflict(error) or (tag and is_absent(error)):
-                return "" if is_ours(files, path, word) else None
-            raise
+            if not (is_conflict(error) or (tag and is_absent(error))):
+                raise
+        return "" if is_ours(files, path, word) else None  # asked here, where that error is no part of what may go wrong now
 
     return files.persistently(put, path)
 
@@ -66,7 +66,7 @@ def _put(fs: Any, protocol: str, path: str, data: bytes, said: tuple[str, str]) 
     if protocol in S3:
         condition = {"IfMatch": tag} if tag else {"IfNoneMatch": "*"}
         done = fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, Metadata={WORD: word}, **condition)
-        return str(done.get("ETag") or "")
+        return tag_of(done)
     between = secrets.token_hex(16)
     about = json.dumps({"name": key, "metadata": {WORD: word}})
     head = f"--{between}\nContent-Type: application/json; charset=UTF-8\n\n{about}\n"
@@ -80,6 +80,13 @@ def _put(fs: Any, protocol: str, path: str, data: bytes, said: tuple[str, str]) 
         headers={"Content-Type": f'multipart/related; boundary="{between}"'},
     )
     return ""
+
+
+def tag_of(answer: Mapping[str, Any]) -> str:
+    """Return the tag of an object that an answer tells; ConnectionError where it tells none, as a store's own would."""
+    if not answer.get("ETag"):
+        raise ConnectionError("the answer tells no ETag, as if it came from somewhere else")
+    return str(answer["ETag"])
 
 
 def is_ours(files: RemoteFiles, path: str, word: str) -> bool:

@@ -47,11 +47,11 @@ def copy_file(
     if stat is None:
         raise StorageError(f"{source} can not be copied: there is no such file. Check the path.")
     with target.writer(scratch) as out:
-        for start, stop in _pieces(source, stat.size, _share_store(source, target)):
+        for start, stop in _pieces(source, stat.size, share_store(source, target)):
             if between:
                 between()
             out.seek(start)
-            if source.is_local or _share_store(source, target):
+            if source.is_local or share_store(source, target):
                 out.copy(source, start, stop)
                 continue
             data = source.read_bytes(start, stop)
@@ -65,7 +65,7 @@ def copy_file(
         return out.publish()
 
 
-def _share_store(source: Location, target: Location) -> bool:
+def share_store(source: Location, target: Location) -> bool:
     """Whether a store holds both, and may copy one to the other by itself."""
     if source.is_local or target.is_local:
         return False

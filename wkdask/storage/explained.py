@@ -13,13 +13,16 @@ from wkdask.storage.faults import explain, forget_headers, is_fault, is_forbidde
 if TYPE_CHECKING:
     from wkdask.storage.location import Location
 
+CHANGING = frozenset({"written", "created", "deleted"})
 LISTED = "listed"
 """What was to be done where a store may do anything else but not this."""
 
 
 @contextmanager
 def explained(location: Location, verb: str) -> Iterator[None]:
-    """Turn the system's errors into ones that name the place and what to do."""
+    """Turn the system's errors into ones that name the place and what to do; nothing is sent to a web server to be kept."""
+    if verb in CHANGING and not location.lists:
+        raise StorageError(f"{location} can not be {verb}: web servers are read only. Give a folder, or a URL of S3 or GCS.")
     try:
         yield
     except WkdaskError:

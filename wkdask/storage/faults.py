@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from errno import ENOENT
 from socket import gaierror
 from typing import Any
 
 AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 AGAIN_CODES = frozenset({"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "TooManyRequests", "InternalError"})
 AGAIN_KINDS = frozenset(
     {
+        "EndpointConnectionError",
         "ClientPayloadError",
         "ConnectionClosedError",
         "ConnectTimeoutError",
@@ -28,7 +31,7 @@ AGAIN_KINDS = frozenset(
 """Names of the classes that clients raise where a connection broke; they are not imported to be compared with."""
 
 HOPELESS_KINDS = frozenset(
-    {"ClientConnectorDNSError", "ClientConnectorSSLError", "ClientConnectorCertificateError", "SSLError"}
+    {"ClientConnectorDNSError", "ClientConnectorSSLError", "ClientConnectorCertificateError", "SSLError", "LeadsElsewhereError"}
 )
 
 CONFLICTS = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
@@ -49,6 +52,10 @@ FORBIDDEN: dict[str, tuple[str, str]] = {
 
 class NoBucketError(OSError):
     """There is no such bucket; which is no sign that an object in it is not there."""
+
+
+class LeadsElsewhereError(OSError):
+    """A store answers by the address of another one, which must not get what is sent to this one."""
 
 
 class IgnoresRangeError(OSError):
@@ -88,6 +95,13 @@ def _inner(error: BaseException) -> BaseException | None:
     return found if isinstance(found, BaseException) else None
 
 
+def forget_outer(error: BaseException, outer: BaseException | None) -> None:
+    """Take out of what an error came of the one that was being handled when it was asked, which is no part of the answer."""
+    for one in chain(error) if outer is not None and error is not outer else ():
+        if one.__context__ is outer:
+            one.__context__ = None
+
+
 def said(error: BaseException) -> tuple[int, str]:
     """Return the HTTP status and the store's code that an error tells of: 0 and nothing where it does not.
 
@@ -108,6 +122,8 @@ def said(error: BaseException) -> tuple[int, str]:
                 return int(found), ""
         if type(one) is OSError and str(one).startswith("Forbidden:"):  # gcsfs's
             return 403, ""
+        if _tells_break(one):  # while an earlier answer was looked into, which is no answer to this
+            return 0, ""
     if isinstance(error, FileNotFoundError) and not _broke(error):
         return 404, ""
     return 0, ""
@@ -123,10 +139,13 @@ def _kinds_of(error: BaseException) -> set[str]:
 
 def _broke(error: BaseException) -> bool:
     """Whether a connection failed, so that nothing was said."""
-    kinds = _kinds(error)
-    return bool(kinds & (AGAIN_KINDS | HOPELESS_KINDS)) or any(
-        isinstance(one, ConnectionError | TimeoutError | gaierror) for one in chain(error)
-    )
+    return any(map(_tells_break, chain(error)))
+
+
+def _tells_break(one: BaseException) -> bool:
+    """Whether an error, by itself, tells of a connection that failed."""
+    kinds = _kinds_of(one)
+    return bool(kinds & (AGAIN_KINDS | HOPELESS_KINDS)) or isinstance(one, ConnectionError | TimeoutError | gaierror)
 
 
 def may_pass(error: BaseException) -> bool:
@@ -142,9 +161,14 @@ def may_pass(error: BaseException) -> bool:
         return status in AGAIN or code in AGAIN_CODES
     if _kinds(error) & HOPELESS_KINDS:
         return False
-    if any(isinstance(one, ConnectionRefusedError | gaierror) for one in chain(error)):
+    if any(isinstance(one, ConnectionRefusedError | gaierror) or _lacks_file(one) for one in chain(error)):
         return False
     return _broke(error)
+
+
+def _lacks_file(one: BaseException) -> bool:
+    """Whether a client could not begin, as a file of this machine is not there, such as that of certificates."""
+    return isinstance(one, OSError) and one.errno == ENOENT
 
 
 def is_absent(error: BaseException) -> bool:
@@ -208,8 +232,12 @@ def explain(error: BaseException, store: str) -> tuple[str, str]:
 
 def _of_connections(error: BaseException, store: str) -> tuple[str, str] | None:
     kinds = _kinds(error)
+    if any(map(_lacks_file, chain(error))):
+        return f"{store} can not be asked, as a file of this machine is not there", "Check AWS_CA_BUNDLE or SSL_CERT_FILE"
     if "ClientConnectorDNSError" in kinds or any(isinstance(one, gaierror) for one in chain(error)):
         return f"the host {store} is not known", "Check the endpoint"
+    if "LeadsElsewhereError" in kinds or said(error)[0] in REDIRECTS:
+        return f"{store} leads to another place", "Check bucket and region, or give that place's own endpoint"
     if kinds & HOPELESS_KINDS:
         return (
             f"no secure connection to {store} can be made",
@@ -228,6 +256,7 @@ def _of_connections(error: BaseException, store: str) -> tuple[str, str] | None:
 def _of_statuses(error: BaseException, status: int, code: str, store: str) -> tuple[str, str]:
     if may_pass(error):
         detail = code or (f"status {status}" if status else type(error).__name__)
-        return f"{store} did not answer properly, however often asked ({detail})", "Run the same again later"
+        remedy = "Run the same again later" if status else "Check whether it speaks http or https, or run the same again later"
+        return f"{store} did not answer properly, however often asked ({detail})", remedy
     detail = f" ({code or status})" if code or status else ""
     return f"{store} failed: {str(error) or type(error).__name__}{detail}", "Check the URL and the storage options"

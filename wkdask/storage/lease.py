@@ -11,13 +11,16 @@ import secrets
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from types import TracebackType
 
 from wkdask.errors import LockedError, StorageError
+from wkdask.storage.faults import may_pass
 from wkdask.storage.location import Location
+from wkdask.storage.retries import FIRST_PAUSE, retry_seconds, without_retries
 
 RENEW_SECONDS = 20.0
 VOID_SECONDS = 3 * RENEW_SECONDS
@@ -170,9 +173,9 @@ class Lease:
         self._renewer.join()
         try:
             self.release(self.token)
-        except StorageError:
-            if error is None:  # else that says more
-                raise
+        except StorageError as left:
+            if error is None:  # else that says more; and what was done under the lease is done
+                warnings.warn(f"{left} Until then, for {VOID_SECONDS:.0f} s at most, others have to wait.", stacklevel=2)
 
     @property
     def token(self) -> str:
@@ -182,9 +185,18 @@ class Lease:
     def release(self, token: str) -> None:
         """Give up the lease that is held under a token, by whatever process took it."""
         _given_up.add(token)
+        end = time.monotonic() + retry_seconds()
         owner = current_owner(self._place)
-        if owner and owner.token == token:
-            self._place.parent.delete_files([self._place.name])
+        while owner and owner.token == token:
+            try:
+                with without_retries():  # which could delete the lease of whoever takes it when it is gone
+                    self._place.parent.delete_files([self._place.name])
+                break
+            except StorageError as error:
+                if self._place.is_local or time.monotonic() > end or not may_pass(error):
+                    raise
+                time.sleep(FIRST_PAUSE)
+                owner = current_owner(self._place)
         _given_up.discard(token)
 
 

@@ -7,6 +7,7 @@ names of s3fs, gcsfs and fsspec's http; any other file system is asked twice.
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -17,6 +18,8 @@ from wkdask.storage.faults import IgnoresRangeError, said
 PIECE_BYTES = 1 << 20
 _CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,19})-([0-9]{1,19})|\*)/([0-9]{1,19}|\*)")
 _UNSATISFIABLE = 416
+ANY_ZLIB = zlib.MAX_WBITS | 32
+"""Gzip, or zlib's own form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,8 @@ async def _ask_s3(fs: Any, path: str, start: int, stop: int) -> Range:
     except OSError as error:
         if "InvalidRange" not in str(error.__cause__ or error):
             raise
+        answer = None
+    if answer is None:
         info = await fs._info(path)
         return Range(b"", int(info["size"]), str(info.get("ETag", "")))
     try:
@@ -127,6 +132,8 @@ async def _ask_gcs(fs: Any, path: str, start: int, stop: int) -> Range:
     except Exception as error:  # gcsfs has a class of its own
         if said(error)[0] != _UNSATISFIABLE:
             raise
+        headers = None
+    if headers is None:
         info = await fs._info(path)
         return Range(b"", int(info["size"]), str(info.get("generation", "")))
     version = headers.get("X-Goog-Generation") or headers.get("ETag", "")
@@ -134,24 +141,76 @@ async def _ask_gcs(fs: Any, path: str, start: int, stop: int) -> Range:
 
 
 async def _ask_http(fs: Any, url: str, start: int, stop: int) -> Range:
-    options = dict(fs.kwargs)
-    # what was compressed for the way has no ranges of its own
-    headers = {**options.pop("headers", {}), "Range": _header(start, stop), "Accept-Encoding": "identity"}
-    session = await fs.set_session()
-    async with session.get(fs.encode_url(url), headers=headers, **options) as answer:
-        content_range = answer.headers.get("Content-Range")
-        version = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+    found = await _ask_web(fs, url, start, stop)
+    if found is None:  # the server does not know ranges that are counted from the end
+        size = (await ask_web_size(fs, url))[0]
+        found = await _ask_web(fs, url, max(0, size + start), max(1, size))
+    return cast(Range, found)
+
+
+async def _ask_web(fs: Any, url: str, start: int, stop: int) -> Range | None:
+    """Return a range, as it lies there; None where the server can not mean what was asked for, as it begins at the end."""
+    async with await _request(fs, url, _header(start, stop)) as answer:
+        told, most, name = answer.headers.get("Content-Range"), _most(start, stop), _shown(answer.url)
+        if start < 0 and (answer.status in (400, 501) or (answer.status in (206, _UNSATISFIABLE) and not told)):
+            return None
         if answer.status == _UNSATISFIABLE:
-            return Range(b"", _size(_shown(answer.url), content_range, start, b""), version)
+            return Range(b"", _size(name, told, start, b""), _version(answer))
         fs._raise_not_found_for_status(answer, url)
-        most = _most(start, stop)
         data = await _body(answer.content.iter_chunked(PIECE_BYTES), most)
+        if answer.status == 200 and answer.headers.get("Content-Encoding"):  # of all of it, and unasked
+            data = _decompressed(data, most)
         if len(data) > most or (start > 0 and answer.status != 206):
             raise StorageError(
-                f"{_shown(answer.url)} came whole, when a range was asked for: the server sends none "
-                "(status 206 was expected). Let it send ranges, or copy the dataset."
+                f"{name} came whole, when a range was asked for: the server sends none (status 206 was expected). Let it send "
+                "ranges, or take a copy of the files that was made without them, such as by wget."
             )
-        return Range(data, _size(_shown(answer.url), content_range, start, data), version)
+        if answer.status == 206 and not told:
+            raise StorageError(f"{name}: the server sent a range and not which one (no Content-Range). Use another server.")
+        return Range(data, _size(name, told, start, data), _version(answer))
+
+
+async def ask_web_size(fs: Any, url: str) -> tuple[int, str]:
+    """Return bytes and version of a file on a web server: as it says, or as the first byte tells, or by counting.
+
+    A size of 0 is not believed: some servers say it of what they make while they send it.
+    """
+    async with await _request(fs, url, "", "head") as answer:
+        length = answer.headers.get("Content-Length", "")
+        if answer.status == 200 and length.isdecimal() and int(length):
+            return int(length), _version(answer)
+    async with await _request(fs, url, _header(0, 1)) as answer:
+        told = answer.headers.get("Content-Range")
+        if answer.status == _UNSATISFIABLE:
+            return _size(_shown(answer.url), told, 0, b""), _version(answer)
+        fs._raise_not_found_for_status(answer, url)
+        if answer.status == 206 and told:
+            return _size(_shown(answer.url), told, 0, b""), _version(answer)
+        packed, size = answer.headers.get("Content-Encoding"), 0
+        unpack = zlib.decompressobj(ANY_ZLIB)
+        async for piece in answer.content.iter_chunked(PIECE_BYTES):
+            size += len(unpack.decompress(piece) if packed else piece)
+        return size, _version(answer)
+
+
+async def _request(fs: Any, url: str, asked: str, method: str = "get") -> Any:
+    """Return a request for what lies there as it does: what is compressed for the way has no ranges of its own."""
+    options = dict(fs.kwargs)
+    headers = {**options.pop("headers", {}), "Accept-Encoding": "identity"} | ({"Range": asked} if asked else {})
+    send = getattr(await fs.set_session(), method)
+    return send(fs.encode_url(url), headers=headers, **{"allow_redirects": True, **options, "auto_decompress": False})
+
+
+def _version(answer: Any) -> str:
+    return str(answer.headers.get("ETag") or answer.headers.get("Last-Modified") or "")
+
+
+def _decompressed(data: bytes, most: int) -> bytes:
+    """Return what a server compressed for the way, of which one byte more than is wanted is enough."""
+    try:
+        return zlib.decompressobj(ANY_ZLIB).decompress(data, most + 1)
+    except zlib.error:
+        return data
 
 
 def _shown(url: Any) -> str:

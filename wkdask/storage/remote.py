@@ -9,12 +9,12 @@ from functools import partial
 from glob import has_magic
 from typing import Any, TypeVar
 
-from wkdask.storage.address import GCS, HTTP, S3, Address
-from wkdask.storage.conditional import put_if
+from wkdask.storage.address import GCS, HTTP, S3, Address, kind_of
+from wkdask.storage.conditional import put_if, tag_of
 from wkdask.storage.faults import IgnoresRangeError, NoBucketError, is_absent, said
 from wkdask.storage.location import Stat
 from wkdask.storage.options import Options
-from wkdask.storage.ranges import Range, ask
+from wkdask.storage.ranges import Range, ask, ask_web_size
 from wkdask.storage.retries import persistently
 from wkdask.storage.stores import file_system
 from wkdask.storage.uploads import SPOOL_BYTES, RemoteWriter, abort_noted, is_note
@@ -31,8 +31,18 @@ _buckets: set[tuple[str, str]] = set()
 def remote_files(url: str, options: Options) -> tuple[RemoteFiles, str]:
     """Return the store of a URL, and the path as the store spells it."""
     address = Address.of(url, options)
-    fs = file_system(address.protocol, address.options)
+    given = address.options if kind_of(url) else Options({**_said_by(address), **address.options}, address.options.links)
+    fs = file_system(address.protocol, given)
     return RemoteFiles(fs, address.protocol), str(fs._strip_protocol(address.url))
+
+
+def _said_by(address: Address) -> dict[str, Any]:
+    """Return the options that a URL says itself, such as the host of ``ftp://``, where its kind is not one of ours."""
+    import fsspec
+
+    with suppress(ImportError, ValueError):  # which making the client tells better
+        return dict(fsspec.get_filesystem_class(address.protocol)._get_kwargs_from_urls(address.url))
+    return {}
 
 
 def _folders_between(above: str, keys: Iterable[str]) -> set[str]:
@@ -85,13 +95,17 @@ class RemoteFiles:
         try:
             url = path if "://" in path else f"{self.protocol}://{path.lstrip('/')}"
             return persistently(lambda: _calmly(call), url)
-        except FileNotFoundError as error:
+        except Exception as error:
+            if not isinstance(error, FileNotFoundError) and not is_absent(error):
+                raise
             if said(error)[1] == "NoSuchBucket":
                 raise NoBucketError(str(error)) from error
             if self.protocol in GCS and "/" in path.strip("/"):  # where the answer does not say
                 self._require_bucket(path)
             if not is_absent(error):
                 raise OSError(str(error)) from error
+            if not isinstance(error, FileNotFoundError):  # 410, of web servers
+                raise FileNotFoundError(path) from error
             raise
 
     def read(self, path: str, start: int, stop: int | None) -> bytes:
@@ -139,12 +153,17 @@ class RemoteFiles:
             except PermissionError:
                 self.fs.cat_file(path, start=0, end=1)  # whose answer says why, as answers to HEAD have no body
                 raise
-            return {**found, "size": found["ContentLength"], "type": "file"}
+            return {**found, "ETag": tag_of(found), "size": found["ContentLength"], "type": "file"}
         if self.protocol in GCS:
             bucket, key, _ = self.fs.split_path(path)
             if not key:
                 return {"type": "directory"}
             return dict(self.fs._process_object(bucket, self.fs.call("GET", "b/{}/o/{}", bucket, key, json_out=True)))
+        if self.protocol in HTTP:
+            from fsspec.asyn import sync
+
+            size, version = sync(self.fs.loop, ask_web_size, self.fs, path)
+            return {"type": "file", "size": size, "ETag": version}
         return dict(self.fs.info(path))
 
     def _require_bucket(self, path: str) -> None:
@@ -258,8 +277,20 @@ class RemoteFiles:
         """Remove an object, or all below a path; uploads that are noted there end."""
         if self.protocol in S3:
             self._delete_keys(path)
-        elif self.persistently(lambda: self.fs.exists(path), path):
+            return
+        if self.protocol in GCS:
+            self._delete_object(path)
+            there = self.is_folder(path)
+        else:
+            there = self.persistently(lambda: self.fs.exists(path), path)
+        if there:
             self.persistently(lambda: self._remove(path), path)
+
+    def _delete_object(self, path: str) -> None:
+        """Delete one object on Google's store, which need not be there."""
+        bucket, key, _ = self.fs.split_path(path)
+        with suppress(FileNotFoundError):
+            self.persistently(lambda: self.fs.call("DELETE", "b/{}/o/{}", bucket, key), path)
 
     def delete_files(self, path: str, names: Sequence[str], *, folder: bool = False) -> None:
         """Remove objects of a folder, and where that is wanted, what some stores keep of it; one request to S3."""
@@ -269,7 +300,7 @@ class RemoteFiles:
             self._delete_some(bucket, [*keys, f"{key}/"] if folder else keys, path)
             return
         for name in names:
-            self.delete(f"{path}/{name}")
+            (self._delete_object if self.protocol in GCS else self.delete)(f"{path}/{name}")
 
     def _remove(self, path: str) -> None:
         try:
@@ -278,8 +309,8 @@ class RemoteFiles:
             else:
                 self.fs.rm(path, recursive=True)
         except FileNotFoundError:
-            if self.fs.exists(path):
-                raise
+            if self.fs.exists(path):  # as others delete, or write, here
+                raise ConnectionError(f"{path} was changed while it was deleted") from None
 
     def _remove_each(self, path: str) -> None:
         for name, entry in sorted(self.fs.find(path, withdirs=True, detail=True).items(), reverse=True):
@@ -340,8 +371,8 @@ class RemoteFiles:
         """Write an object in one request; return its tag, where the answer tells that."""
         if self.protocol in S3:
             bucket, key, _ = self.fs.split_path(path)
-            done = self.persistently(lambda: self.fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data), path)
-            return str(done.get("ETag") or "")
+            put = partial(self.fs.call_s3, "put_object", Bucket=bucket, Key=key, Body=data)
+            return self.persistently(lambda: tag_of(put()), path)
         self.persistently(lambda: self.fs.pipe_file(path, data), path)
         return ""
 

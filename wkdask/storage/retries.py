@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from wkdask.errors import InputError
 from wkdask.storage.events import notify
-from wkdask.storage.faults import chain, may_pass
+from wkdask.storage.faults import chain, forget_outer, may_pass
 
 T = TypeVar("T")
 
@@ -24,6 +28,7 @@ FORGOTTEN_SECONDS = 20.0
 _lock = threading.Lock()
 _failing: dict[str, tuple[float, float]] = {}
 """Stores of which no request has succeeded since a first failure: when that was, and the last one."""
+_once: ContextVar[bool] = ContextVar("without_retries", default=False)
 _counts = {"request": 0, "retry": 0}
 """Of this process, since each was asked for last."""
 
@@ -40,6 +45,16 @@ def retry_seconds() -> float:
         raise InputError(f"wkdask.storage.retry-seconds is {given!r} in dask's configuration, expected seconds.") from None
 
 
+@contextmanager
+def without_retries() -> Iterator[None]:
+    """Let requests of this thread be made once while the ``with`` block runs, where another try could do something else."""
+    token = _once.set(True)
+    try:
+        yield
+    finally:
+        _once.reset(token)
+
+
 def persistently(call: Callable[[], T], url: str) -> T:
     """Return what a call returns, after trying again for a limited time where that may help.
 
@@ -51,17 +66,18 @@ def persistently(call: Callable[[], T], url: str) -> T:
     7
     """
     store = "/".join(url.split("/", 3)[:3])
-    begun, pause = time.monotonic(), FIRST_PAUSE
+    begun, pause, outer = time.monotonic(), FIRST_PAUSE, sys.exception()
     while True:
         _counted("request")
         try:
             found = call()
         except Exception as error:
+            forget_outer(error, outer)
             wait = max(pause * random.uniform(0.5, 1.0), _asked_pause(error))
             if not may_pass(error):
                 _failing.pop(store, None)  # as it has answered
                 raise
-            if time.monotonic() - min(begun, _failed(store)) + wait > retry_seconds():
+            if _once.get() or time.monotonic() - min(begun, _failed(store)) + wait > retry_seconds():
                 raise
         else:
             if _failing:
@@ -92,6 +108,8 @@ def _asked_pause(error: BaseException) -> float:
         text = str(headers.get("retry-after", headers.get("Retry-After", ""))) if hasattr(headers, "get") else ""
         if text.isdecimal():
             return min(float(text), LONGEST_PAUSE)
+        with suppress(ValueError):
+            return min(max(0.0, parsedate_to_datetime(text).timestamp() - time.time()), LONGEST_PAUSE)
     return 0.0
 
 

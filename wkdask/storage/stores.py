@@ -13,12 +13,14 @@ from wkdask.errors import InputError, StorageError, WkdaskError
 from wkdask.storage.address import kind_of
 from wkdask.storage.aws_files import settings_of_profile
 from wkdask.storage.checked_options import check_options, names_of, numbers_of, seconds_of
-from wkdask.storage.faults import is_fault
+from wkdask.storage.faults import REDIRECTS, LeadsElsewhereError, is_fault
 from wkdask.storage.options import Options
 
 CONNECT_SECONDS = 10
 READ_SECONDS = 30
 CONNECTIONS = 64
+REGION = "x-amz-bucket-region"
+"""The header by which S3 says where a bucket is."""
 
 
 @lru_cache(maxsize=64)
@@ -40,7 +42,7 @@ def file_system(protocol: str, options: Options) -> Any:
     except WkdaskError:
         raise
     except ImportError as error:
-        package = f"wkdask[{kind}]" if kind in ("s3", "gcs") else "its fsspec package"
+        package = f"wkdask[{kind}]" if kind else "its fsspec package"
         said = options.conceal(str(error))
         raise InputError(f"URLs with {protocol}:// can not be opened: {said}. Install {package}.") from None
     except (TypeError, KeyError, ValueError, AttributeError) as error:
@@ -81,6 +83,7 @@ def _s3(protocol: str, options: dict[str, Any]) -> Any:
         **own,
     }
     Config(**config)  # whose names are checked by it alone
+    config["http_session_cls"] = _staying()
     region = options.pop("region_name", None)
     if region:
         options["client_kwargs"] = {"region_name": region, **options.get("client_kwargs", {})}
@@ -99,6 +102,30 @@ def _s3(protocol: str, options: dict[str, Any]) -> Any:
     fs.retries = 1
     fs.plain_requests = None if own else PlainRequests(fs, (CONNECT_SECONDS, READ_SECONDS), CONNECTIONS)
     return fs
+
+
+@lru_cache(maxsize=1)
+def _staying() -> type:
+    """Return the class of botocore's sessions that are led nowhere else, where headers with secrets would go along.
+
+    What S3 says of a bucket's region, botocore follows by itself, with a request that is signed anew.
+    """
+    from aiobotocore.httpsession import AIOHTTPSession
+
+    class Staying(AIOHTTPSession):  # type: ignore[misc]
+        async def _get_session(self, proxy_url: str | None) -> Any:
+            session = await super()._get_session(proxy_url)
+
+            async def request(*args: Any, **options: Any) -> Any:
+                answer = await session.request(*args, **options, allow_redirects=False)
+                if answer.status in REDIRECTS and REGION not in answer.headers:
+                    answer.close()
+                    raise LeadsElsewhereError(answer.status)
+                return answer
+
+            return types.SimpleNamespace(request=request)
+
+    return Staying
 
 
 def _region(options: dict[str, Any]) -> bool:
@@ -143,6 +170,7 @@ def _http(protocol: str, options: dict[str, Any]) -> Any:
     if not isinstance(whole, aiohttp.ClientTimeout):
         whole = aiohttp.ClientTimeout(seconds_of(whole), sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
     kwargs["timeout"] = whole
+    kwargs.setdefault("trust_env", True)  # of proxies
     own, cookies = ({**kwargs.pop(name, {}), **options.pop(name, {})} for name in ("headers", "cookies"))
     if user:
         word = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
