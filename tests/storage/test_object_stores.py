@@ -9,10 +9,13 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
 import dask
@@ -21,17 +24,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import wkdask as wk
 from tests.services.faulty import Fault, Proxy, faulty
 from tests.services.google import Google
 from tests.services.stores import BUCKET, READER, READER_SECRET, SECRET, Store
-from wkdask.errors import InputError, StorageError
+from wkdask.errors import InputError, NotListedError, StorageError
 from wkdask.storage import (
     Location,
     Options,
     conditional,
     copy_file,
+    lease,
     observe,
     parse_options,
+    remote,
     retries,
     taken_retries,
     update_document,
@@ -40,6 +46,7 @@ from wkdask.storage import (
 from wkdask.storage.address import Address
 from wkdask.storage.conditional import StoreWarning
 from wkdask.storage.faults import IgnoresRangeError
+from wkdask.storage.lease import Lease, current_owner
 from wkdask.storage.ranges import PIECE_BYTES, ask
 from wkdask.storage.remote import RemoteFiles
 from wkdask.storage.uploads import LEAST_PART, Piece, is_note, parts_of
@@ -596,3 +603,175 @@ def test_s3fs_is_imported_for_s3_only() -> None:
 
 def test_the_least_part_is_what_stores_take() -> None:
     assert LEAST_PART == 5 * MB
+
+
+# ---------------------------------------------------------------------------------- what testers with proxies found
+
+
+@pytest.fixture
+def google_behind(gcs: Google) -> Iterator[tuple[Location, Proxy]]:
+    with faulty(gcs.endpoint) as running:
+        yield replace(gcs, endpoint=running.endpoint).place, running
+
+
+def test_an_earlier_answer_is_no_answer_to_what_is_asked_then(place: Location, proxy: Proxy) -> None:
+    """Whose is it, and is the bucket there, are asked while a 412 or 404 is handled."""
+    (place / "a").write_bytes(b"1")
+    proxy.faults = [Fault("HEAD", reset=True, times=2)]
+    assert not (place / "a").create(b"2")
+    retries_of_buckets = [Fault("HEAD", rf"/{BUCKET}$", reset=True, times=2)]
+    remote._buckets.clear()
+    proxy.faults = retries_of_buckets
+    assert not (place / "missing").is_file()
+    assert proxy.fired == 4
+
+
+@pytest.mark.parametrize("fault", [Fault(reset=True, times=3), Fault(status=503, times=2)], ids=["reset", "503"])
+def test_a_folder_is_never_denied_by_a_broken_connection(
+    google_behind: tuple[Location, Proxy], fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.001)
+    place, proxy = google_behind
+    (place / "a" / "b").write_bytes(b"1")
+    proxy.faults = [replace(fault)]
+    assert (place / "a").is_folder() and proxy.fired
+    assert not (place / "b").is_folder()
+    for status, kind in ((403, NotListedError), (401, StorageError)):
+        proxy.faults = [Fault(status=status)]
+        with pytest.raises(kind):
+            (place / "a").is_folder()
+
+
+def test_deleting_beside_writers_is_no_error(gcs: Google, s3: Store) -> None:
+    for place in (gcs.place, s3.place):
+
+        def flap(number: int, place: Location = place) -> None:
+            for turn in range(12):
+                (place / "x" / "y").write_bytes(b"%d" % turn) if number else (place / "x").delete_files(["y"])
+                if not number:
+                    (place / "x" / "y").delete()
+
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(flap, range(3)))
+        (place / "x").delete()
+        assert not (place / "x").is_folder()
+
+
+def test_a_lease_given_up_twice_leaves_that_of_the_next(place: Location, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = Lease(place / "run.json", "first"), Lease(place / "run.json", "second")
+    first.__enter__()
+    taken: list[Lease] = []
+    once = proxy.pick
+
+    def pick(method: str, path: str) -> Fault:
+        fault = once(method, path)
+        if fault.lost:
+
+            def take() -> None:
+                time.sleep(0.3)  # the request is done by then
+                taken.append(second.__enter__())
+
+            Thread(target=take).start()
+        return fault
+
+    proxy.pick = pick  # type: ignore[method-assign]
+    proxy.faults = [Fault("POST", "delete", lost=True, times=1)]
+    monkeypatch.setattr(lease, "FIRST_PAUSE", 1.0)
+    first.__exit__(None, None, None)
+    assert taken and (owner := current_owner(place / "run.json")) and owner.work == "second"
+    second.__exit__(None, None, None)
+
+
+def test_a_lease_that_can_not_be_given_up_hides_nothing(place: Location, proxy: Proxy) -> None:
+    with pytest.warns(UserWarning, match="can not be deleted: permission denied"), Lease(place / "run.json", "a test"):
+        proxy.faults = [Fault("POST", "delete", status=403)]
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_nothing_follows_where_a_store_leads_elsewhere(status: int) -> None:
+    seen: list[dict[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            here = self.server.server_address[1]
+            if here == there.server_address[1]:
+                seen.append(dict(self.headers.items()))
+            self.send_response(404 if here == there.server_address[1] else status)
+            self.send_header("Location", f"http://127.0.0.1:{there.server_address[1]}{self.path}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_PUT = do_HEAD = do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    here, there = (ThreadingHTTPServer(("127.0.0.1", 0), Handler) for _ in range(2))
+    for server in (here, there):
+        Thread(target=server.serve_forever, daemon=True).start()
+    options = {
+        "key": "AK",
+        "secret": "SK",
+        "token": "session-token",
+        "endpoint_url": f"http://127.0.0.1:{here.server_address[1]}",
+    }
+    customer = {"s3_additional_kwargs": {"SSECustomerKey": "0" * 32, "SSECustomerAlgorithm": "AES256"}}
+    try:
+        for more in ({}, customer):
+            place = Location.of("s3://bench/a", {**options, **more})
+            for act in (place.read_bytes, place.stat, lambda place=place: place.write_bytes(b"1"), place.names):
+                with pytest.raises(StorageError, match="leads to another place"):
+                    act()
+    finally:
+        for server in (here, there):
+            server.shutdown()
+            server.server_close()
+    assert not seen
+
+
+def test_an_answer_that_comes_from_elsewhere_is_none(s3: Store) -> None:
+    """Of a page that lets nobody pass, for instance."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(200)
+            self.send_header("Content-Length", "6")
+            self.end_headers()
+            self.wfile.write(b"" if self.command == "HEAD" else b"<html>")
+
+        do_PUT = do_HEAD = do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    place = Location.of("s3://bench/a", {**s3.options, "endpoint_url": f"http://127.0.0.1:{server.server_address[1]}"})
+    try:
+        with dask.config.set({"wkdask.storage.retry-seconds": 0}):
+            for act in (place.stat, lambda: place.write_bytes(b"1"), lambda: place.create(b"1")):
+                with pytest.raises(StorageError):
+                    act()
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_missing_file_of_certificates_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/nonexistent.pem")
+    place = Location.of("s3://bench/a", {"key": "k", "secret": "s", "endpoint_url": "https://127.0.0.1:9"})
+    with pytest.raises(StorageError, match="a file of this machine is not there"):
+        place.read_bytes()
+
+
+def test_datasets_out_of_reach_have_a_repr(s3: Store, place: Location, proxy: Proxy) -> None:
+    dataset = wk.Dataset(place / "ds", (4, 4, 35))
+    proxy.faults = [Fault(status=403)]
+    time.sleep(1.1)  # what the JSON said within the last second is not asked for again
+    assert "which can not be read" in repr(dataset)

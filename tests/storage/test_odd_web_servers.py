@@ -165,7 +165,9 @@ def test_volumes_are_found_whatever_is_said_of_other_documents(
     done = cli(*arguments(source, str(tmp_path / "made"), "--layer-name", "em"))
     assert done.code == 0, done
     found = wk.Dataset.open(tmp_path / "made").get_layer("em").get_mag(1)
-    assert np.array_equal(found.read(relative_offset=(0, 0, 0), size=SHAPE)[0], VOXELS)  # arrays of some formats reach further than their layer
+    assert np.array_equal(
+        found.read(relative_offset=(0, 0, 0), size=SHAPE)[0], VOXELS
+    )  # arrays of some formats reach further than their layer
 
 
 @pytest.mark.parametrize("missing", [400, 401, 403, 200, 500])
