@@ -267,7 +267,9 @@ def requirements(*extras: str) -> dict[str, str]:
 
 def test_conda_environment_says_what_pyproject_says() -> None:
     conda_names = {"dask": "dask-core"}  # where conda-forge's name is not PyPI's
-    wanted = {conda_names.get(name, name): floor for name, floor in requirements("s3", "gcs", "slurm", "images").items()}
+    wanted = {
+        conda_names.get(name, name): floor for name, floor in requirements("s3", "gcs", "http", "slurm", "images").items()
+    }
     wanted["python"] = PYPROJECT["project"]["requires-python"]
     environment = yaml.safe_load((HOME / "environment.yml").read_text())
     listed = dict(entry.partition(" ")[::2] for entry in environment["dependencies"])
