@@ -46,6 +46,7 @@ BUILTINS = {
     "MagExistsError": {RuntimeError, IndexError, ValueError},
     "MetadataError": {ValueError},
     "StorageError": {OSError},
+    "NotListedError": {OSError},
     "ReadOnlyError": {OSError, RuntimeError},
     "ConflictError": {OSError},
     "DamagedError": {ValueError},

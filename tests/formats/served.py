@@ -45,6 +45,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     folder: Path
     served: Served
+    told: str
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -75,6 +76,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, status: int, body: bytes, version: str, content_range: str = "") -> None:
         """Send an answer, or what the fault makes of it."""
+        self.told = content_range  # for faults, whose answers say it, too
         self.served.seen.append((self.command, self.path.lstrip("/"), len(body) * (self.command == "GET")))
         if self.served.fault and self.served.fault(self, body):
             return

@@ -296,7 +296,10 @@ def test_a_flipped_bit_is_an_error(folder: Path, server: Served, kind: str) -> N
     def flip(handler: Handler, body: bytes) -> bool:
         changed = bytearray(body)
         changed[len(body) // 2] ^= 16
-        handler.wfile.write(b"HTTP/1.1 206 Partial Content\r\nContent-Length: %d\r\n\r\n" % len(body))
+        handler.send_response(206 if handler.told else 200)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.send_header("Content-Range", handler.told)
+        handler.end_headers()
         handler.wfile.write(changed)
         return True
 

@@ -21,6 +21,7 @@ def truncated(handler: Handler, body: bytes) -> bool:
         return False
     handler.send_response(206)
     handler.send_header("Content-Length", str(len(body)))
+    handler.send_header("Content-Range", handler.told)
     handler.end_headers()
     handler.wfile.write(body[: len(body) // 2])
     handler.close_connection = True

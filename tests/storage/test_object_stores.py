@@ -20,6 +20,7 @@ from typing import Any
 
 import dask
 import fsspec.asyn
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +29,7 @@ import wkdask as wk
 from tests.services.faulty import Fault, Proxy, faulty
 from tests.services.google import Google
 from tests.services.stores import BUCKET, READER, READER_SECRET, SECRET, Store
-from wkdask.errors import InputError, NotListedError, StorageError
+from wkdask.errors import InputError, NotListedError, StorageError, UnitsFailedError
 from wkdask.storage import (
     Location,
     Options,
@@ -682,9 +683,24 @@ def test_a_lease_given_up_twice_leaves_that_of_the_next(place: Location, proxy: 
     second.__exit__(None, None, None)
 
 
-def test_a_lease_that_can_not_be_given_up_hides_nothing(place: Location, proxy: Proxy) -> None:
-    with pytest.warns(UserWarning, match="can not be deleted: permission denied"), Lease(place / "run.json", "a test"):
-        proxy.faults = [Fault("POST", "delete", status=403)]
+def test_tasks_that_failed_are_told_where_the_lease_can_not_be_given_up(place: Location, proxy: Proxy) -> None:
+    dataset = wk.Dataset(place / "ds", (4, 4, 35))
+    layer = dataset.add_layer("em", "color", dtype="uint8")
+    layer.add_mag(1).write(np.ones((64, 64, 64), "uint8"), allow_resize=True)
+    plan = layer.plan_downsample()
+    once = proxy.pick
+
+    def pick(method: str, path: str) -> Fault:
+        if method == "GET" and "/em/1/c/0" in path.partition("?")[0]:  # the first voxels that are read; from then on all fails
+            proxy.faults = [Fault(status=403, code="ExpiredToken")]
+        return once(method, path)
+
+    proxy.pick = pick  # type: ignore[method-assign]
+    with pytest.raises(UnitsFailedError, match="session token has expired"):
+        plan.run()
+    proxy.pick, proxy.faults = once, []  # type: ignore[method-assign]
+    layer.plan_downsample().run()
+    assert len(wk.Dataset.open(place / "ds").get_layer("em").mags) > 1
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])

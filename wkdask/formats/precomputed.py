@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from wkdask.errors import ConflictError, DatasetExistsError, InputError
-from wkdask.formats.precomputed_chunks import chunk_name, packed_place, packing, read_local, require_unit, unpacked_file
+from wkdask.formats.precomputed_chunks import chunk_name, packed_place, packing, read_local, require_unit, unpacked
 from wkdask.formats.precomputed_info import AXES, DTYPES, Scale, encodable
 from wkdask.formats.precomputed_ranged import read_box, read_unit
 from wkdask.formats.precomputed_volume import (
@@ -345,11 +345,15 @@ class PrecomputedArray:
         stat = place.stat()
         return Written(stat.size, stat.stamp, checksum(place.read_bytes()), 1) if stat else None
 
-    def unpacked(self, index: Sequence[int]) -> bytes | None:
-        """Return the bytes of a unit's file, decompressed where a store keeps it so; None of shards, or where it is gone."""
-        if self.scale.sharding:
-            return None
-        return unpacked_file(self.spec, self.unit_location(index), self.region(index).shape)
+    @property
+    def has_whole_files(self) -> bool:
+        """Whether a unit's file is one chunk, and nothing is looked up in it."""
+        return not self.scale.sharding
+
+    def whole_file(self, index: Sequence[int], data: bytes) -> tuple[bytes, int]:
+        """Return all bytes of a unit's file, decompressed if a store keeps it so, and the digest of these."""
+        data = unpacked(self.spec, self.unit_location(index), data, self.region(index).shape)
+        return data, checksum(data)
 
     def unit_of(self, path: str) -> Index | None:
         """Return the unit that a path below the array is the file of; None where it is of none, or of several.

@@ -174,13 +174,7 @@ def decode_file(spec: ArraySpec, scale: Scale, place: Location, data: bytes, sha
     """
     if packing(place) == ".br":
         raise InputError(f"{place} is compressed with Brotli, which is not read. Decompress the files of the volume first.")
-    return decode(spec, scale, _unpacked(spec, place, data, shape), shape)
-
-
-def unpacked_file(spec: ArraySpec, place: Location, shape: Index) -> bytes | None:
-    """Return the bytes of a chunk's file, decompressed where all of it was compressed; None where it is not there."""
-    data = place.read_if_there()
-    return None if data is None else _unpacked(spec, place, data, shape)
+    return decode(spec, scale, unpacked(spec, place, data, shape), shape)
 
 
 def decode_sharded(spec: ArraySpec, scale: Scale, place: Location, data: memoryview, shape: Index) -> Array:  # noqa: ARG001
@@ -219,7 +213,7 @@ def most_bytes(spec: ArraySpec, shape: Index) -> int:
     return 2 * math.prod(shape) * spec.itemsize + HEADER_BYTES
 
 
-def _unpacked(spec: ArraySpec, place: Location, data: bytes, shape: Index) -> bytes:
+def unpacked(spec: ArraySpec, place: Location, data: bytes, shape: Index) -> bytes:
     """Return a chunk's file, decompressed where all of it was compressed; as many bytes as plain voxels take were not."""
     kind = PACKINGS.get(packing(place), "")
     plain = math.prod(shape) * spec.itemsize if spec.codec is None else -1

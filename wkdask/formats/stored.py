@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain, islice
+from operator import itemgetter
 
 from wkdask.errors import InputError, NotListedError
 from wkdask.formats.fetching import concurrently
 from wkdask.formats.spec import ArrayHandle
 from wkdask.geometry.grid import Box, Index
 from wkdask.storage import Stat
+from wkdask.storage.explained import LISTED, explained
 
 ASKED_AT_ONCE = 1024
 MOST_ASKED = 1 << 22
@@ -39,6 +41,9 @@ def stored_units(array: ArrayHandle, box: Box | None = None) -> Iterator[tuple[I
     >>> [(index, stat.size > 0) for index, stat in stored_units(array)]
     [((0, 0, 0, 0), True)]
     """
+    if box is None and (told := _told(array)) is not None:
+        yield from sorted(told, key=itemgetter(0))
+        return
     listed = _listed(array) if box is None else None
     if listed is not None:
         indexes: Iterator[Index] = iter(sorted(listed))
@@ -70,6 +75,20 @@ def _listed(array: ArrayHandle) -> Iterator[Index] | None:
     except NotListedError:
         return None
     return chain(first, found)
+
+
+def _told(array: ArrayHandle) -> list[tuple[Index, Stat]] | None:
+    """Return the units that a store lists, with what it says of each; None where it does not, or where units share files."""
+    if array.location.is_local or not array.location.lists:
+        return None
+    files, path = array.location.files()
+    stats, grid = getattr(files, "stats_below", lambda _: None)(path), array.spec.grid
+    try:
+        with explained(array.location, LISTED):
+            named = [(index, stat) for name, stat in stats or () if (index := array.unit_of(name)) is not None]
+    except NotListedError:
+        return None
+    return [(index, stat) for index, stat in named if grid.unit_box(index).intersect(grid.box).size] or None
 
 
 def _stats(array: ArrayHandle, indexes: Iterable[Index]) -> Iterator[tuple[Index, Stat]]:

@@ -232,6 +232,15 @@ class Zarr3Array:
         entries = index_form.parse(data, chunks, stat.size, place)
         return Written(stat.size, stat.stamp, index_form.digest(data), int((entries[:, 0] != MISSING).sum()))
 
+    @property
+    def has_whole_files(self) -> bool:
+        """Whether a unit's file is one chunk, and nothing is looked up in it."""
+        return not self.layout.index
+
+    def whole_file(self, index: Sequence[int], data: bytes) -> tuple[bytes, int]:  # noqa: ARG002
+        """Return all bytes of a unit's file, and the digest that `inspect` finds, given these bytes as a store has them."""
+        return data, checksum(data)
+
     def unit_of(self, path: str) -> Index | None:
         """Return the unit that a path below the array is the file of; None where it is of none.
 

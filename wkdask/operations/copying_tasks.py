@@ -10,8 +10,7 @@ from typing import Any, Self
 from wkdask.arrays.mag_array import read_filled
 from wkdask.errors import ConflictError, InputError
 from wkdask.formats import ArrayHandle, Zarr3Array, find_format
-from wkdask.formats.precomputed import PrecomputedArray
-from wkdask.formats.shard import MISSING, checksum
+from wkdask.formats.shard import MISSING
 from wkdask.formats.writing import in_morton_order
 from wkdask.formats.zarr3_writer import chunk_number
 from wkdask.geometry.grid import Box, Index
@@ -24,6 +23,10 @@ from wkdask.storage.copying import share_store
 
 UNIT_TASKS = 1024
 """Tasks that copy the files of a magnification, at most, as far as each then copies no more than that many."""
+STORE_TASKS = 128
+"""The same where a store is asked: what became of each task is an object there."""
+WHOLE_BYTES = 16 << 20
+"""Of a file on a store that is copied by one request."""
 MOST_CHUNKS = 1 << 18
 """Chunks of a unit whose coordinates are listed in memory."""
 
@@ -34,6 +37,11 @@ def same_files(source: ArrayHandle, target: ArrayHandle, data_format: str) -> bo
     cut = find_format(data_format).exact and a.shape != b.shape  # files end where the array does
     alike = (a.dtype, a.axes, a.chunk, a.unit, a.codec, a.offset) == (b.dtype, b.axes, b.chunk, b.unit, b.codec, b.offset)
     return alike and not cut and _same_fill(source, target) and _same_layout(source, target)
+
+
+def fetches_whole(source: ArrayHandle) -> bool:
+    """Whether an array lies on a store, in files that one request may fetch whole, as they are what they hold."""
+    return not source.location.is_local and getattr(source, "has_whole_files", False)
 
 
 def _same_fill(source: ArrayHandle, target: ArrayHandle) -> bool:
@@ -143,7 +151,8 @@ class CopyUnits:
     @property
     def _run(self) -> int:
         """How many units a task copies."""
-        return min(UNIT_TASKS, -(-len(self.level.units) // UNIT_TASKS)) or 1
+        most = UNIT_TASKS if self.source.location.is_local and self.level.array.location.is_local else STORE_TASKS
+        return min(UNIT_TASKS, -(-len(self.level.units) // most)) or 1
 
     @property
     def count(self) -> int:
@@ -212,27 +221,30 @@ class CopyUnits:
     def _copied(self, index: Index) -> FileRecord:
         stop_if_asked()
         place, target = self.source.unit_location(index), self.level.array.unit_location(index)
-        path = path_below(self.journal.target, target)
+        if fetches_whole(self.source) and not share_store(place, target):
+            answer = place.read_range(0, WHOLE_BYTES)
+            if answer is None:
+                return self._absent(target)
+            if answer.size == len(answer.data):  # else it is a large one, which is copied piece by piece
+                return self._published(target, *self.source.whole_file(index, answer.data))  # type: ignore[attr-defined]
         found = self.source.inspect(index)  # DamagedError where it is none
         if found is None:
-            if target.is_file():
-                target.delete()
-            return FileRecord(path, 0, 0, 0)
-        if (data := self._unpacked(index, place, target)) is not None:
-            with target.writer(self.journal.scratch) as out:
-                out.write(data)
-                stat = out.publish()
-            return FileRecord(path, stat.size, stat.stamp, checksum(data))
+            return self._absent(target)
         stat = copy_file(place, target, self.journal.scratch, stop_if_asked)
         if stat.size != found.size:
             raise ConflictError(f"{place} was changed while it was copied. Stop its writers, and run the same again.")
-        return FileRecord(path, stat.size, stat.stamp, found.digest)
+        return FileRecord(path_below(self.journal.target, target), stat.size, stat.stamp, found.digest)
 
-    def _unpacked(self, index: Index, place: Location, target: Location) -> bytes | None:
-        """Return the bytes of a file that a store may keep compressed, and say so beside it, which no copy elsewhere would."""
-        if isinstance(self.source, PrecomputedArray) and not place.is_local and not share_store(place, target):
-            return self.source.unpacked(index)
-        return None
+    def _published(self, target: Location, data: bytes, digest: int) -> FileRecord:
+        with target.writer(self.journal.scratch) as out:
+            out.write(data)
+            stat = out.publish()
+        return FileRecord(path_below(self.journal.target, target), stat.size, stat.stamp, digest)
+
+    def _absent(self, target: Location) -> FileRecord:
+        if target.is_file():
+            target.delete()
+        return FileRecord(path_below(self.journal.target, target), 0, 0, 0)
 
     def retire(self, number: int) -> None:
         """Nothing is superfluous."""

@@ -121,12 +121,15 @@ def cost_of_joins(operation: JoinUnits) -> Cost:
 
 def cost_of_copies(operation: CopyUnits) -> Cost:
     """Return what the tasks of `CopyUnits` and `CopyChunks` cost."""
+    from wkdask.operations.copying_tasks import fetches_whole
+
     level = operation.level
     files, chunk = len(level.units), operation.source.spec.unit
     opened = _pieces(level.box, level.array.spec.unit, chunk)
     large = int(_bytes(level) // SENT)
     sent, read = not level.array.location.is_local, not operation.source.location.is_local
-    asked = sent * (files * _published_by(level.array.location) + large) + read * (opened * (1 + READ) + large)
+    for_one = 1 if fetches_whole(operation.source) else 1 + READ
+    asked = sent * (files * _published_by(level.array.location) + large) + read * (opened * for_one + large)
     return _cost(files, 0 if read else opened, asked, _bytes(level) / COPY, written=not sent)
 
 

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
-from wkdask.errors import InterruptedRunError, PlanRefusedError
+from wkdask.errors import InterruptedRunError, PlanRefusedError, StorageError
 from wkdask.formats import close_files
 from wkdask.plan.cancelling import stop_if_cancelled
 from wkdask.plan.counting import Counting, Progress
@@ -107,16 +107,20 @@ def _threads(plan: Plan) -> Pool:
 
 
 def _drive_alone(plan: Plan, pool: Pool, report: Report, tell: Progress, verify: bool) -> None:
-    with lease(plan):
-        with pool:  # first, so that nothing is begun where there is no cluster
-            begun = begin(plan, verify=verify)
-            report.kept = sum(len(numbers) for numbers in begun.done.values())
-            report.bytes_kept = begun.bytes_in
-            mine = _Run(plan, pool, report, tell, begun.done)
-            mine.low, mine.high = begun.low, begun.high
-            mine.loop()
-        if not report.failed:
-            finish(plan)
+    try:
+        with lease(plan):
+            with pool:  # first, so that nothing is begun where there is no cluster
+                begun = begin(plan, verify=verify)
+                report.kept = sum(len(numbers) for numbers in begun.done.values())
+                report.bytes_kept = begun.bytes_in
+                mine = _Run(plan, pool, report, tell, begun.done)
+                mine.low, mine.high = begun.low, begun.high
+                mine.loop()
+            if not report.failed:
+                finish(plan)
+    except StorageError:  # of giving up the lease, for instance
+        if not report.failed:  # which says more, as the same is in the way of both
+            raise
 
 
 def _drive_shared(plan: Plan, pool: Any, report: Report, tell: Progress, verify: bool) -> None:

@@ -7,6 +7,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from wkdask.errors import ConflictError, DamagedError, InputError, InterruptedRunError, LockedError, StorageError, WkdaskError
@@ -213,8 +214,9 @@ def _may_pass(error: Exception) -> bool:
 def raise_failures(plan: Plan, report: Report) -> None:
     """Raise what kept a plan from its end: that an input changed, which may be why tasks failed; else that they did."""
     if report.failed:
-        for milestone in plan.milestones:
-            milestone.check()
+        with suppress(StorageError):  # of an input that can not be looked at, as the tasks will have found
+            for milestone in plan.milestones:
+                milestone.check()
         report.raise_failures()
 
 

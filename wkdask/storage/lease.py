@@ -11,7 +11,6 @@ import secrets
 import socket
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -173,9 +172,9 @@ class Lease:
         self._renewer.join()
         try:
             self.release(self.token)
-        except StorageError as left:
-            if error is None:  # else that says more; and what was done under the lease is done
-                warnings.warn(f"{left} Until then, for {VOID_SECONDS:.0f} s at most, others have to wait.", stacklevel=2)
+        except StorageError:
+            if error is None:  # else that says more
+                raise
 
     @property
     def token(self) -> str:

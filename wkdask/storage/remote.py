@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from glob import has_magic
@@ -64,6 +64,14 @@ def _folders_between(above: str, keys: Iterable[str]) -> set[str]:
 
 def _deepest_first(folders: Iterable[str]) -> list[str]:
     return sorted(folders, key=lambda folder: -folder.count("/"))
+
+
+def stat_of(found: Mapping[str, Any]) -> Stat:
+    """Return size, time and tag of an object, as a client of fsspec or S3 tells them."""
+    changed: Any = found.get("created") or found.get("LastModified") or found.get("mtime")
+    stamp = int(changed.timestamp() * 1e9) if hasattr(changed, "timestamp") else 0
+    tag = found.get("generation") or found.get("ETag") or f"{found['size']}-{stamp}"
+    return Stat(int(found["size"] or 0), stamp, str(tag))
 
 
 def _calmly(call: Callable[[], T]) -> T:
@@ -137,10 +145,7 @@ class RemoteFiles:
             return None
         if found["type"] == "directory":
             return None
-        changed: Any = found.get("created") or found.get("LastModified") or found.get("mtime")
-        stamp = int(changed.timestamp() * 1e9) if hasattr(changed, "timestamp") else 0
-        tag = found.get("generation") or found.get("ETag") or f"{found['size']}-{stamp}"
-        return Stat(int(found["size"] or 0), stamp, str(tag))
+        return stat_of(found)
 
     def info(self, path: str) -> dict[str, Any]:
         """Return what the store says of one object, by one request, which is not tried again."""
@@ -253,14 +258,20 @@ class RemoteFiles:
 
     def below(self, path: str) -> Iterator[tuple[str, int]]:
         """Yield path and bytes of each object below a path."""
+        return ((name, self._size(f"{path}/{name}", entry["size"])) for name, entry in self._entries(path))
+
+    def stats_below(self, path: str) -> Iterator[tuple[str, Stat]] | None:
+        """Yield path, size, time and tag of each object below a path, as lists tell them; None where they do not."""
+        return ((name, stat_of(entry)) for name, entry in self._entries(path)) if self.protocol in S3 | GCS else None
+
+    def _entries(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         root = f"{path.strip('/')}/"
         if self.protocol in S3:
             bucket = self.fs.split_path(path)[0]
-            found = ((f"{bucket}/{one['Key']}", one["Size"]) for one in self._listed(path))
+            found = ((f"{bucket}/{one['Key']}", {**one, "size": one["Size"]}) for one in self._listed(path))
         else:
-            entries = self.persistently(lambda: self.fs.find(path, detail=True), path)
-            found = ((name.strip("/"), self._size(name, entry["size"])) for name, entry in entries.items())
-        yield from ((name.removeprefix(root), int(size)) for name, size in found if name.startswith(root))
+            found = iter(self.persistently(lambda: self.fs.find(path, detail=True), path).items())
+        yield from ((name.strip("/").removeprefix(root), one) for name, one in found if name.strip("/").startswith(root))
 
     def _size(self, path: str, listed: int | None) -> int:
         """Return the bytes of an object, which the lists of web servers do not tell."""
