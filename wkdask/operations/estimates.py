@@ -18,6 +18,7 @@ from wkdask.plan import Cost, Journal
 from wkdask.plan.estimate import ROUND_TRIP
 from wkdask.storage import Location
 from wkdask.storage.address import S3
+from wkdask.storage.copying import share_store
 from wkdask.storage.zip_files import archive_of
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ JOINED = 1  # whether a part's unit was joined already
 JOINED_PART = 2  # its index, its chunks
 EMPTIED = 1  # the parts of a unit, deleted by their names
 READ = 2  # the index of a unit, and a range
+INSIDE = 4  # a small file that its store copies: stat and content before, for the digest; stat of both again
 CHECKED = 1  # what tells of a change of a source's file, at the end
 SENT = 32 * MB  # of a large file in each request
 
@@ -128,7 +130,8 @@ def cost_of_copies(operation: CopyUnits) -> Cost:
     opened = _pieces(level.box, level.array.spec.unit, chunk)
     large = int(_bytes(level) // SENT)
     sent, read = not level.array.location.is_local, not operation.source.location.is_local
-    for_one = 1 if fetches_whole(operation.source) else 1 + READ
+    shared = sent and read and share_store(operation.source.location, level.array.location)
+    for_one = 1 + READ if not fetches_whole(operation.source) else INSIDE if shared else 1
     asked = sent * (files * _published_by(level.array.location) + large) + read * (opened * for_one + large)
     return _cost(files, 0 if read else opened, asked, _bytes(level) / COPY, written=not sent)
 
