@@ -791,3 +791,35 @@ def test_datasets_out_of_reach_have_a_repr(s3: Store, place: Location, proxy: Pr
     proxy.faults = [Fault(status=403)]
     time.sleep(1.1)  # what the JSON said within the last second is not asked for again
     assert "which can not be read" in repr(dataset)
+
+
+@pytest.mark.parametrize("kind", ["s3", "gcs"])
+def test_a_change_whose_answer_is_lost_is_made_once_though_others_change_it_then(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    store = request.getfixturevalue(kind)
+    with faulty(store.endpoint) as proxy:
+        mine, other = replace(store, endpoint=proxy.endpoint).place / "doc", store.place / "doc"
+        update_document(mine, lambda _: b"0")
+        once = proxy.pick
+
+        def pick(method: str, path: str) -> Fault:
+            fault = once(method, path)
+            if not fault.lost and proxy.fired and not written:  # ours is done; before it is sent again, another one writes
+                written.append(path)
+                for number in range(3):
+                    update_document(other, lambda old, number=number: (old or b"") + b"%d" % number)
+            return fault
+
+        written: list[str] = []
+        changes: list[bytes] = []
+
+        def change(old: bytes | None) -> bytes:
+            changes.append(old or b"")
+            return (old or b"") + b"m"
+
+        proxy.pick = pick  # type: ignore[method-assign]
+        proxy.faults = [Fault("PUT|POST", r"doc|/o\?", lost=True, times=1)]
+        update_document(mine, change)
+        assert proxy.fired and written
+        assert changes == [b"0"] and store.place.__truediv__("doc").read_bytes() == b"0m012"

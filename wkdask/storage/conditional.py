@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import threading
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,15 +14,21 @@ from urllib.parse import quote
 
 from wkdask.storage.address import GCS, S3
 from wkdask.storage.faults import is_absent, is_conflict
+from wkdask.storage.ranges import WORD
 from wkdask.storage.turns import Turns
 
 if TYPE_CHECKING:
     from wkdask.storage.remote import RemoteFiles
 
-WORD = "wkdask-write"
+WORDS = 8
+"""Of the last writers, which are kept with an object."""
+REMEMBERED = 256
 
 _turns = Turns()
 _known: dict[tuple[str, str], bool] = {}
+_remembering = threading.Lock()
+_words: dict[tuple[str, str, str], str] = {}
+"""Words of objects that were read or written, by store, path and tag."""
 
 
 class StoreWarning(UserWarning):
@@ -32,7 +39,8 @@ def put_if(files: RemoteFiles, path: str, data: bytes, tag: str) -> str | None:
     """Write an object where it is as it was when it had a tag; return its new tag, empty if none is told; None if it was not.
 
     A request may be done although its answer is lost, and then be sent again, by any layer below: it finds what it wrote
-    itself. So the store is given a word of ours with the object, and asked for it where the condition does not hold.
+    itself. So the store is given a word of ours with the object, and asked for it where the condition does not hold. Those of
+    the writers before are kept with it, as others may have changed the object between both requests.
 
     Parameters
     ----------
@@ -48,27 +56,39 @@ def put_if(files: RemoteFiles, path: str, data: bytes, tag: str) -> str | None:
     if not (files.protocol in S3 or files.protocol in GCS):
         return _put_alone(files, path, data, tag)
     word = secrets.token_hex(8)
+    words = ",".join([word, *filter(None, _words.get((files.fs._fs_token, path, tag), "").split(",")[: WORDS - 1])])
 
     def put() -> str | None:
         try:
-            return _put(files.fs, files.protocol, path, data, (tag, word))
+            return _put(files.fs, files.protocol, path, data, (tag, words))
         except Exception as error:
             if not (is_conflict(error) or (tag and is_absent(error))):
                 raise
         return "" if is_ours(files, path, word) else None  # asked here, where that error is no part of what may go wrong now
 
-    return files.persistently(put, path)
+    done = files.persistently(put, path)
+    if done:
+        remember_words(files, path, done, words)
+    return done
+
+
+def remember_words(files: RemoteFiles, path: str, tag: str, words: str) -> None:
+    """Remember the words that lie with an object as it is when it has a tag, for whoever writes it next."""
+    with _remembering:
+        _words[files.fs._fs_token, path, tag] = words
+        while len(_words) > REMEMBERED:
+            del _words[next(iter(_words))]
 
 
 def _put(fs: Any, protocol: str, path: str, data: bytes, said: tuple[str, str]) -> str:
-    """Send one request that has a condition, and a word of ours; return the object's new tag, where the answer tells it."""
-    (bucket, key, _), (tag, word) = fs.split_path(path), said
+    """Send one request that has a condition, and words; return the object's new tag, where the answer tells it."""
+    (bucket, key, _), (tag, words) = fs.split_path(path), said
     if protocol in S3:
         condition = {"IfMatch": tag} if tag else {"IfNoneMatch": "*"}
-        done = fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, Metadata={WORD: word}, **condition)
+        done = fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, Metadata={WORD: words}, **condition)
         return tag_of(done)
     between = secrets.token_hex(16)
-    about = json.dumps({"name": key, "metadata": {WORD: word}})
+    about = json.dumps({"name": key, "metadata": {WORD: words}})
     head = f"--{between}\nContent-Type: application/json; charset=UTF-8\n\n{about}\n"
     head += f"--{between}\nContent-Type: application/octet-stream\n\n"
     fs.call(
@@ -90,12 +110,12 @@ def tag_of(answer: Mapping[str, Any]) -> str:
 
 
 def is_ours(files: RemoteFiles, path: str, word: str) -> bool:
-    """Whether an object was written with a word."""
+    """Whether an object was written with a word, or is what others made of it since."""
     try:
         found = files.info(path)
     except FileNotFoundError:
         return False
-    return bool((found.get("Metadata") or found.get("metadata") or {}).get(WORD) == word)
+    return word in str((found.get("Metadata") or found.get("metadata") or {}).get(WORD) or "").split(",")
 
 
 def _put_alone(files: RemoteFiles, path: str, data: bytes, tag: str) -> str | None:

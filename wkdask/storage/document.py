@@ -14,7 +14,7 @@ from functools import partial
 
 from wkdask.errors import ConflictError
 from wkdask.storage.address import GCS, S3
-from wkdask.storage.conditional import keeps_conditions, put_if
+from wkdask.storage.conditional import keeps_conditions, put_if, remember_words
 from wkdask.storage.events import notify
 from wkdask.storage.explained import explained
 from wkdask.storage.lease import alone
@@ -202,11 +202,13 @@ def _changed_in_store(document: Location, change: Change, folder: Location) -> t
 
 def _read(document: Location) -> tuple[bytes | None, str]:
     """Return what a document in a store holds, and its tag: of one answer, where that tells both."""
-    if _remote(document.files()[0]).protocol in S3 | GCS:
+    files, path = document.files()
+    if _remote(files).protocol in S3 | GCS:
         found = document.read_range(0, MOST_BYTES)
         if found is None:
             return None, ""
         if found.version and found.size == len(found.data):
+            remember_words(_remote(files), path, found.version, found.words)
             return found.data, found.version
     stat = document.stat()  # before it is read, so that what was read is not older
     return (document.read_bytes(), stat.tag) if stat else (None, "")

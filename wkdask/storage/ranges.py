@@ -16,6 +16,8 @@ from wkdask.errors import StorageError
 from wkdask.storage.faults import IgnoresRangeError, said
 
 PIECE_BYTES = 1 << 20
+WORD = "wkdask-write"
+"""The name under which writers leave words with an object."""
 _CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,19})-([0-9]{1,19})|\*)/([0-9]{1,19}|\*)")
 _UNSATISFIABLE = 416
 ANY_ZLIB = zlib.MAX_WBITS | 32
@@ -34,11 +36,14 @@ class Range:
         Of the whole file.
     version
         Changes when the file does; empty where the store tells none.
+    words
+        What its last writers left with it, see `wkdask.storage.conditional`; empty where nothing is told.
     """
 
     data: bytes
     size: int
     version: str
+    words: str = ""
 
 
 def ask(fs: Any, path: str, start: int, stop: int) -> Range:
@@ -80,14 +85,16 @@ def _most(start: int, stop: int) -> int:
     return -start if start < 0 else stop - start
 
 
-def _answered(path: str, asked: tuple[int, int], data: bytes, content_range: str | None, version: str) -> Range:
+def _answered(
+    path: str, asked: tuple[int, int], data: bytes, content_range: str | None, version: str, words: str = ""
+) -> Range:
     """Return the range that a store sent.
 
     A whole object is refused where a range of it was asked for, as of objects that the store decompresses for the way.
     """
     if len(data) > _most(*asked) or (asked[0] > 0 and not content_range):
         raise IgnoresRangeError(path)
-    return Range(data, _size(path, content_range, asked[0], data), version)
+    return Range(data, _size(path, content_range, asked[0], data), version, words)
 
 
 def _header(start: int, stop: int) -> str:
@@ -104,7 +111,8 @@ def _ask_plainly(fs: Any, path: str, start: int, stop: int) -> Range | None:
     if answer is None:
         return None
     data, headers = answer
-    return _answered(path, (start, stop), data, headers.get("Content-Range"), headers.get("ETag", ""))
+    words = headers.get(f"x-amz-meta-{WORD}", "")
+    return _answered(path, (start, stop), data, headers.get("Content-Range"), headers.get("ETag", ""), words)
 
 
 async def _ask_s3(fs: Any, path: str, start: int, stop: int) -> Range:
@@ -123,7 +131,8 @@ async def _ask_s3(fs: Any, path: str, start: int, stop: int) -> Range:
         data = await _body(answer["Body"].iter_chunks(PIECE_BYTES), _most(start, stop))
     finally:
         answer["Body"].close()
-    return _answered(path, (start, stop), data, answer.get("ContentRange"), answer.get("ETag", ""))
+    words = (answer.get("Metadata") or {}).get(WORD, "")
+    return _answered(path, (start, stop), data, answer.get("ContentRange"), answer.get("ETag", ""), words)
 
 
 async def _ask_gcs(fs: Any, path: str, start: int, stop: int) -> Range:
@@ -137,7 +146,8 @@ async def _ask_gcs(fs: Any, path: str, start: int, stop: int) -> Range:
         info = await fs._info(path)
         return Range(b"", int(info["size"]), str(info.get("generation", "")))
     version = headers.get("X-Goog-Generation") or headers.get("ETag", "")
-    return _answered(path, (start, stop), data, headers.get("Content-Range"), version)
+    words = headers.get(f"X-Goog-Meta-{WORD}", "")
+    return _answered(path, (start, stop), data, headers.get("Content-Range"), version, words)
 
 
 async def _ask_http(fs: Any, url: str, start: int, stop: int) -> Range:

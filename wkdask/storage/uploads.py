@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from wkdask.storage.address import GCS, S3
-from wkdask.storage.conditional import WORD, is_ours
+from wkdask.storage.conditional import is_ours
 from wkdask.storage.events import notify
 from wkdask.storage.location import WORK_FOLDER, Location, Stat
+from wkdask.storage.ranges import WORD
 
 if TYPE_CHECKING:
     from wkdask.storage.remote import RemoteFiles
