@@ -794,9 +794,7 @@ def test_datasets_out_of_reach_have_a_repr(s3: Store, place: Location, proxy: Pr
 
 
 @pytest.mark.parametrize("kind", ["s3", "gcs"])
-def test_a_change_whose_answer_is_lost_is_made_once_though_others_change_it_then(
-    kind: str, request: pytest.FixtureRequest
-) -> None:
+def test_a_change_whose_answer_is_lost_is_made_once_though_others_follow(kind: str, request: pytest.FixtureRequest) -> None:
     store = request.getfixturevalue(kind)
     with faulty(store.endpoint) as proxy:
         mine, other = replace(store, endpoint=proxy.endpoint).place / "doc", store.place / "doc"
@@ -822,4 +820,4 @@ def test_a_change_whose_answer_is_lost_is_made_once_though_others_change_it_then
         proxy.faults = [Fault("PUT|POST", r"doc|/o\?", lost=True, times=1)]
         update_document(mine, change)
         assert proxy.fired and written
-        assert changes == [b"0"] and store.place.__truediv__("doc").read_bytes() == b"0m012"
+        assert changes == [b"0"] and (store.place / "doc").read_bytes() == b"0m012"
