@@ -280,3 +280,21 @@ def test_errors_keep_their_class_on_the_way_from_workers(web: Web, status: int) 
     _, came, _ = clean_exception(error_message(caught.value)["exception"].data)
     assert type(came) is StorageError and str(came) == str(caught.value)
     assert "s3cret" not in repr(vars(came.__cause__ or came))
+
+
+@pytest.mark.parametrize("options", [{}, {"username": "me", "password": "given"}], ids=str)
+def test_proxies_come_from_the_environment_and_passwords_do_not(options, monkeypatch, tmp_path):
+    (tmp_path / "netrc").write_text("default login other password of-netrc\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    file_system.cache_clear()
+    with recording() as (proxy, asked):
+        monkeypatch.setenv("http_proxy", proxy)
+        assert Location("http://store.invalid/ds/a", Options(options)).read_bytes() == b"abc"
+        monkeypatch.setenv("no_proxy", "store.invalid")
+        with dask.config.set({"wkdask.storage.retry-seconds": 0}), pytest.raises(StorageError, match="is not known"):
+            Location("http://store.invalid/ds/b", Options(options)).read_bytes()
+    file_system.cache_clear()
+    assert asked and {headers["Host"] for headers in asked} == {"store.invalid"}
+    given = {headers.get("Authorization") for headers in asked}
+    assert given == ({"Basic " + base64.b64encode(b"me:given").decode()} if options else {None})

@@ -8,6 +8,7 @@ import types
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
+from urllib.request import getproxies
 
 from wkdask.errors import InputError, StorageError, WkdaskError
 from wkdask.storage.address import kind_of
@@ -170,7 +171,8 @@ def _http(protocol: str, options: dict[str, Any]) -> Any:
     if not isinstance(whole, aiohttp.ClientTimeout):
         whole = aiohttp.ClientTimeout(seconds_of(whole), sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
     kwargs["timeout"] = whole
-    kwargs.setdefault("trust_env", True)  # of proxies
+    kwargs.setdefault("trust_env", bool(getproxies().keys() & {"http", "https"}))
+    options.setdefault("get_client", _without_netrc)
     own, cookies = ({**kwargs.pop(name, {}), **options.pop(name, {})} for name in ("headers", "cookies"))
     if user:
         word = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
@@ -181,6 +183,15 @@ def _http(protocol: str, options: dict[str, Any]) -> Any:
         own.setdefault("Cookie", "; ".join(f"{name}={value}" for name, value in cookies.items()))
     kwargs |= {"headers": own, "trace_configs": [*kwargs.get("trace_configs", ()), _left_behind(own)]}
     return fsspec.filesystem(protocol, client_kwargs=kwargs, use_listings_cache=False, skip_instance_cache=True, **options)
+
+
+async def _without_netrc(**options: Any) -> Any:
+    """Return a session that takes proxies from the environment, but no passwords from ``~/.netrc``, which nobody gave us."""
+    import aiohttp
+
+    session = aiohttp.ClientSession(**options)
+    session._get_netrc_auth = lambda _: None  # type: ignore[method-assign]
+    return session
 
 
 def _left_behind(headers: Mapping[str, str]) -> Any:
