@@ -59,10 +59,11 @@ def same(a, b):
 @pytest.mark.parametrize("then", ["work", "resume"])
 def test_goes_on_with_what_was_left(cli, convert, before, then):
     whole, left = convert("whole"), convert("ds", *before, tasks=3)
+    kept = {(receipt.stage, receipt.number) for receipt in Journal(Location(left), "em").read()}  # another may have ended, too
     done = cli(then, "../ds", "--json")
     assert done.code == 0, done.err
     report = json.loads(done.out)
-    assert (report["command"], report["kept"]) == ("convert", 3)
+    assert (report["command"], report["kept"]) == ("convert", len(kept)) and len(kept) >= 3
     assert same(left, whole)
     again = cli(then, left)
     assert (again.code, again.out) == (0, "Nothing to do.\n")

@@ -38,7 +38,8 @@ def no_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
         ("s3://raw-2/em", {"key": "k", "secret": "s", "anon": False}),
         ("https://lab.org/em", {"username": "me", "anon": False}),
         ("gs://lab/em", {"anon": False}),
-        ("memory://lab/em", {"key": "k", "secret": "s", "username": "me", "anon": False}),
+        ("sftp://lab/em", {"username": "me", "anon": False}),
+        ("HTTPS://lab.org/em", {"username": "me", "anon": False}),
         ("/data/em", {}),
     ],
 )
@@ -65,6 +66,20 @@ def test_documents_that_link_to_a_named_store_get_its_options() -> None:
     assert dict(ds.linked("https://lab.org/em").options) == {"username": "me"}
     for other in ("s3://raw.org/other/em", "s3://elsewhere.org/raw/em", "https://lab.org.evil.org/em"):
         assert "s" not in dict(ds.linked(other).options).values() and "me" not in dict(ds.linked(other).options).values()
+
+
+def test_links_get_the_options_of_what_they_name_most_closely() -> None:
+    with storage_options(parse_options(["https://lab.org username=me", "https://lab.org/other username=you"])):
+        ds = Location.of("https://elsewhere.org/ds")
+    for url, user in (("https://lab.org/em", "me"), ("https://lab.org/other/em", "you")):
+        assert ds.linked(url).options["username"] == user
+
+
+def test_options_that_clients_take_are_taken(s3: Store) -> None:
+    config = {"connect_timeout": None, "connector_args": {"keepalive_timeout": 5}}
+    assert Location.of(f"{s3.url}/a", {**s3.options, "config_kwargs": config}).stat() is None
+    with pytest.raises(StorageError, match="nothing answers"):
+        Location.of("http://127.0.0.1:9/x", {"timeout": None}).read_bytes()
 
 
 def test_options_for_all_of_a_protocol_are_for_what_users_name_alone() -> None:
@@ -166,6 +181,8 @@ def test_paths_of_universal_pathlib_bring_their_options(s3: Store, voxels, tmp_p
         ("s3:///x", {}, "has no bucket"),
         ("gs://", {}, "has no bucket"),
         ("https:///x", {}, "has no host"),
+        ("https://me:s3cret-word/x@host/ds", {}, "has no port behind its host"),
+        ("https://host:p/x?X-Amz-Signature=s3cret-word", {}, "has no port behind its host"),
         ("s3://b/x?versionId=5", {}, "names a version"),
         (
             "s3://No_Bucket!/x",
@@ -257,6 +274,16 @@ def test_documents_that_name_the_endpoint_of_a_profile_are_read_with_it(aws: Pat
     assert base.documented == f"s3://{host(s3.endpoint)}/bucket/ds"
     aws.write_text("[profile lab]\nregion = eu-west-1\n")  # changed while the process lives
     assert base.documented == "s3://s3.amazonaws.com/bucket/ds"
+
+
+def test_endpoints_of_the_files_may_be_ignored(aws: Path, s3: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Location.of("s3://bucket/ds", {"profile": "lab"})
+    assert host(s3.endpoint) in place.documented
+    monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
+    assert "amazonaws" in place.documented
+    monkeypatch.delenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
+    aws.write_text(aws.read_text().replace("[profile lab]", "[profile lab]\nignore_configured_endpoint_urls = true"))
+    assert "amazonaws" in place.documented
 
 
 def test_what_is_wrong_with_the_files_of_aws_is_told_by_the_client(aws: Path) -> None:

@@ -125,6 +125,7 @@ class BoxVerbs:
             turns.enter_context(exclusively(work, f"{location.url}/{self._name} box"))
             if not location.is_local:
                 turns.enter_context(alone(work / f"{self._name}.box.turns", f"changing the box of layer {self._name}"))
+            self._store.look_again()
             yield
 
     def _resize(self, box: NDBoundingBox, listed: Callable[[NDBoundingBox], NDBoundingBox]) -> None:

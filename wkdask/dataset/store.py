@@ -74,6 +74,10 @@ class DatasetStore:
         seconds, change = self._looked
         return not self.location.is_local and time.monotonic() < seconds + FRESH_SECONDS and change == last_change()
 
+    def look_again(self) -> None:
+        """Let the next look at the JSON be one at the document itself, as others may have changed it a moment ago."""
+        self._looked = -FRESH_SECONDS, 0
+
     def find(self, what: Callable[[Properties], T]) -> T:
         """Return what a function finds in the JSON; what was not there a moment ago is looked for again."""
         fresh = self._is_fresh()

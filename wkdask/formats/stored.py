@@ -82,13 +82,13 @@ def _told(array: ArrayHandle) -> list[tuple[Index, Stat]] | None:
     if array.location.is_local or not array.location.lists:
         return None
     files, path = array.location.files()
-    stats, grid = getattr(files, "stats_below", lambda _: None)(path), array.spec.grid
+    stats = getattr(files, "stats_below", lambda _: None)(path)
     try:
         with explained(array.location, LISTED):
             named = [(index, stat) for name, stat in stats or () if (index := array.unit_of(name)) is not None]
     except NotListedError:
         return None
-    return [(index, stat) for index, stat in named if grid.unit_box(index).intersect(grid.box).size] or None
+    return named or None
 
 
 def _stats(array: ArrayHandle, indexes: Iterable[Index]) -> Iterator[tuple[Index, Stat]]:

@@ -162,7 +162,9 @@ class CopyUnits:
     @property
     def bytes_needed(self) -> int:
         """Memory of one task: what a file's index takes, or a piece of a file."""
-        return (20 << 20) + 64 * _chunks(self.source)
+        spec = self.source.spec
+        whole = min(WHOLE_BYTES, 2 * Box((0,) * len(spec.unit), spec.unit).size * spec.itemsize)
+        return (20 << 20) + 64 * _chunks(self.source) + (3 * whole if fetches_whole(self.source) else 0)
 
     @property
     def bytes_in(self) -> int:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import google_crc32c
 
+from wkdask.errors import StorageError
 from wkdask.plan.receipt import FileRecord
 from wkdask.storage import Location
 
@@ -23,7 +24,9 @@ def content_checksum(place: Location) -> int:
     found = 0
     if not place.is_local:
         stat = place.stat()
-        for start in range(0, stat.size if stat else 0, PIECE_BYTES):
+        if stat is None:
+            raise StorageError(f"{place} can not be read: there is no such file. Check the path.")
+        for start in range(0, stat.size, PIECE_BYTES):
             found = google_crc32c.extend(found, place.read_bytes(start, start + PIECE_BYTES))
         return int(found)
     with open(place.local_path, "rb", buffering=0) as file:

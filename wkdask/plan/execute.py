@@ -214,8 +214,8 @@ def _may_pass(error: Exception) -> bool:
 def raise_failures(plan: Plan, report: Report) -> None:
     """Raise what kept a plan from its end: that an input changed, which may be why tasks failed; else that they did."""
     if report.failed:
-        with suppress(StorageError):  # of an input that can not be looked at, as the tasks will have found
-            for milestone in plan.milestones:
+        for milestone in plan.milestones:
+            with suppress(StorageError):  # of an input that can not be looked at, as the tasks will have found
                 milestone.check()
         report.raise_failures()
 

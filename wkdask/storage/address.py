@@ -148,12 +148,15 @@ def require_host(url: str) -> None:
     kind = kind_of(url)
     host = url.partition("://")[2].partition("/")[0].rpartition("@")[2] if kind else ""
     if kind and (not host or ("[" in host and not IPV6.fullmatch(host))):
-        raise InputError(f"{url!r} has no {'host' if kind == 'http' else 'bucket'} behind ://. Correct it.")
+        part = "host" if kind == "http" else "bucket"
+        raise InputError(f"A URL with {url.partition('://')[0]}:// has no {part} behind that. Correct it.")
     if kind == "http":
         try:
             urlsplit(f"//{host}").port  # noqa: B018 - which looks at it
-        except ValueError as error:
-            raise InputError(f"{url!r} is no URL: {error}. Correct it.") from None
+        except ValueError:  # whose text may hold a password that has a slash in it
+            text = "A URL of a web server has no port behind its host. In passwords, write / as %2F and @ as %40."
+            raise InputError(text) from None
+
     if kind == "s3" and "?versionId=" in url:
         raise InputError("A URL of S3 with ?versionId= names a version of an object, which can not be opened. Leave it out.")
 
@@ -193,7 +196,7 @@ def linked(base_url: str, base: Options, url: str) -> tuple[str, Options]:
     url
         In the document.
     """
-    for start, options in base.links:
+    for start, options in sorted(base.links, key=lambda link: -len(link[0])):
         if any(url == one or url.startswith(f"{one}/") for one in {start, documented(start, options)}):
             return linked(start, options, url)
     protocol, _, path = url.partition("://")

@@ -33,7 +33,13 @@ def settings_of_profile(profile: str | None) -> Mapping[str, str]:
     stamps = tuple((path, _stamp(path)) for path in paths)
     if not any(stamp for _, stamp in stamps):
         return {}
-    return _settings(profile or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE"), stamps)
+    if (os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") or "").lower() == "true":
+        return {name: value for name, value in _settings(_name(profile), stamps).items() if name != "endpoint_url"}
+    return _settings(_name(profile), stamps)
+
+
+def _name(profile: str | None) -> str | None:
+    return profile or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
 
 
 def _stamp(path: str) -> int:
@@ -45,9 +51,11 @@ def _stamp(path: str) -> int:
 
 @lru_cache(maxsize=16)
 def _settings(profile: str | None, stamps: tuple[tuple[str, int], ...]) -> Mapping[str, str]:  # noqa: ARG001
-    from botocore.exceptions import BotoCoreError
-    from botocore.session import Session
-
+    try:
+        from botocore.exceptions import BotoCoreError
+        from botocore.session import Session
+    except ImportError:  # which making the client tells
+        return {}
     session = Session(profile=profile)
     try:
         scoped: Mapping[str, Any] = session.get_scoped_config()
@@ -55,7 +63,7 @@ def _settings(profile: str | None, stamps: tuple[tuple[str, int], ...]) -> Mappi
     except BotoCoreError:
         return {}
     of_s3 = services.get("s3")
-    ignored = (os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") or "").lower() == "true"
+    ignored = str(scoped.get("ignore_configured_endpoint_urls")).lower() == "true"
     endpoint = (of_s3.get("endpoint_url") if isinstance(of_s3, dict) else None) or scoped.get("endpoint_url")
     found = {"endpoint_url": None if ignored else endpoint, "region": scoped.get("region")}
     return {name: str(value) for name, value in found.items() if value}

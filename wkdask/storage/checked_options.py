@@ -94,7 +94,9 @@ def numbers_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _number(name, value) if name in NUMBERS else value for name, value in config.items()}
 
 
-def _number(name: str, value: Any) -> float:
+def _number(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
     found = seconds_of(value, f"config_kwargs.{name}")
     return int(found) if name == "max_pool_connections" else found
 

@@ -20,6 +20,7 @@ S3_ALONE = frozenset({"key", "secret", "region_name", "profile", "use_ssl", "con
 NOT_OF = {
     "s3": frozenset({"project", "access", "consistency", "username", "password", "headers", "cookies", "auth"}),
     "gcs": S3_ALONE | {"client_kwargs", "username", "password", "headers", "cookies", "auth"},
+    "": S3_ALONE | {"project", "access", "consistency"},
     "http": S3_ALONE | {"project", "access", "consistency", "token", "endpoint_url", "requester_pays"},
 }
 """Options that other kinds of store know, so that what is said for all is left out where it can not be meant."""
@@ -196,7 +197,8 @@ def parse_options(words: Iterable[str]) -> Options:
     for word in words:
         start, blank, rest = word.partition(" ")
         scoped = blank and "://" in start and "=" not in start
-        start = start if start.endswith("://") else start.rstrip("/")
+        protocol, mark, place = start.partition("://")
+        start = f"{protocol.lower()}{mark}{place.rstrip('/')}"
         groups.setdefault(start if scoped else "", []).append(rest.lstrip() if scoped else word)
     found = Options(_parsed(groups.pop("", ())))
     for start, inner in groups.items():

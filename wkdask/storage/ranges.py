@@ -10,7 +10,7 @@ import re
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from wkdask.errors import StorageError
 from wkdask.storage.faults import IgnoresRangeError, said
@@ -168,39 +168,55 @@ async def _ask_web(fs: Any, url: str, start: int, stop: int) -> Range | None:
             return Range(b"", _size(name, told, start, b""), _version(answer))
         fs._raise_not_found_for_status(answer, url)
         data = await _body(answer.content.iter_chunked(PIECE_BYTES), most)
-        if answer.status == 200 and answer.headers.get("Content-Encoding"):  # of all of it, and unasked
-            data = _decompressed(data, most)
+        packed = answer.headers.get("Content-Encoding", "identity").lower()
+        if packed != "identity" and len(data) <= most:  # unasked
+            if answer.status == 206 and (start or len(data) != _size(name, told, start, data)):
+                raise StorageError(f"{name} is sent compressed ({packed}), of which a range says nothing. Use another server.")
+            data = _decompressed(name, data, packed, most)
+            return Range(data, len(data), _version(answer)) if len(data) <= most else _refuse_whole(name)
         if len(data) > most or (start > 0 and answer.status != 206):
-            raise StorageError(
-                f"{name} came whole, when a range was asked for: the server sends none (status 206 was expected). Let it send "
-                "ranges, or take a copy of the files that was made without them, such as by wget."
-            )
+            _refuse_whole(name)
         if answer.status == 206 and not told:
             raise StorageError(f"{name}: the server sent a range and not which one (no Content-Range). Use another server.")
         return Range(data, _size(name, told, start, data), _version(answer))
 
 
+def _refuse_whole(name: str) -> NoReturn:
+    raise StorageError(
+        f"{name} came whole, when a range was asked for: the server sends none (status 206 was expected). Let it send "
+        "ranges, or take a copy of the files that was made without them, such as by wget."
+    )
+
+
 async def ask_web_size(fs: Any, url: str) -> tuple[int, str]:
     """Return bytes and version of a file on a web server: as it says, or as the first byte tells, or by counting.
 
-    A size of 0 is not believed: some servers say it of what they make while they send it.
+    A size of 0 is not believed: some servers say it of what they make while they send it. Nor is that of compressed files.
     """
     async with await _request(fs, url, "", "head") as answer:
         length = answer.headers.get("Content-Length", "")
-        if answer.status == 200 and length.isdecimal() and int(length):
+        if answer.status == 200 and length.isdecimal() and int(length) and not _is_packed(answer):
             return int(length), _version(answer)
     async with await _request(fs, url, _header(0, 1)) as answer:
         told = answer.headers.get("Content-Range")
         if answer.status == _UNSATISFIABLE:
             return _size(_shown(answer.url), told, 0, b""), _version(answer)
         fs._raise_not_found_for_status(answer, url)
-        if answer.status == 206 and told:
+        if answer.status == 206 and told and not _is_packed(answer):
             return _size(_shown(answer.url), told, 0, b""), _version(answer)
-        packed, size = answer.headers.get("Content-Encoding"), 0
-        unpack = zlib.decompressobj(ANY_ZLIB)
+    async with await _request(fs, url, "") as answer:
+        fs._raise_not_found_for_status(answer, url)
+        if _is_packed(answer):
+            packed = answer.headers["Content-Encoding"].lower()
+            return len(_decompressed(_shown(answer.url), await answer.read(), packed, 1 << 40)), _version(answer)
+        size = 0
         async for piece in answer.content.iter_chunked(PIECE_BYTES):
-            size += len(unpack.decompress(piece) if packed else piece)
+            size += len(piece)
         return size, _version(answer)
+
+
+def _is_packed(answer: Any) -> bool:
+    return bool(answer.headers.get("Content-Encoding", "identity").lower() != "identity")
 
 
 async def _request(fs: Any, url: str, asked: str, method: str = "get") -> Any:
@@ -215,12 +231,21 @@ def _version(answer: Any) -> str:
     return str(answer.headers.get("ETag") or answer.headers.get("Last-Modified") or "")
 
 
-def _decompressed(data: bytes, most: int) -> bytes:
-    """Return what a server compressed for the way, of which one byte more than is wanted is enough."""
-    try:
-        return zlib.decompressobj(ANY_ZLIB).decompress(data, most + 1)
-    except zlib.error:
-        return data
+def _decompressed(name: str, data: bytes, packed: str, most: int) -> bytes:
+    """Return what a server compressed for the way, all members of it; one byte more than is wanted is enough."""
+    if packed not in ("gzip", "x-gzip", "deflate"):
+        raise StorageError(f"{name} is sent compressed by {packed}, which was not asked for. Use another server, or a copy.")
+    found = bytearray()
+    while data and len(found) <= most:
+        unpack = zlib.decompressobj(ANY_ZLIB)
+        try:
+            found += unpack.decompress(data, most + 1 - len(found))
+        except zlib.error as error:
+            raise StorageError(f"{name} is sent as {packed}, and is none: {error}. Use another server, or a copy.") from None
+        if not unpack.eof and len(found) <= most:
+            raise ConnectionError(f"the compressed answer ends after {len(found)} bytes")
+        data = unpack.unused_data
+    return bytes(found)
 
 
 def _shown(url: Any) -> str:

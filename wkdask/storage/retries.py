@@ -22,7 +22,7 @@ FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 10.0
 RETRY_SECONDS = 60.0
 
-FORGOTTEN_SECONDS = 20.0
+FORGOTTEN_SECONDS = 60.0
 """After which a failure says nothing of the next request any more."""
 
 _lock = threading.Lock()
@@ -75,7 +75,7 @@ def persistently(call: Callable[[], T], url: str) -> T:
             forget_outer(error, outer)
             wait = max(pause * random.uniform(0.5, 1.0), _asked_pause(error))
             if not may_pass(error):
-                _failing.pop(store, None)  # as it has answered
+                _failing.pop(store, None)  # this is no busy store
                 raise
             if _once.get() or time.monotonic() - min(begun, _failed(store)) + wait > retry_seconds():
                 raise

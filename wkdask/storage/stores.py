@@ -71,8 +71,8 @@ def _s3(protocol: str, options: dict[str, Any]) -> Any:
     from wkdask.storage.s3_ranges import PlainRequests
 
     check_options(options, names_of(fsspec.get_filesystem_class(protocol)) | {"profile", "region_name"}, protocol)
+    from aiobotocore.config import AioConfig
     from aiobotocore.session import AioSession
-    from botocore.config import Config
 
     own = numbers_of(options.pop("config_kwargs", None) or {})
     check_options(options.get("client_kwargs") or {}, names_of(AioSession._create_client), protocol, "client_kwargs")
@@ -83,7 +83,7 @@ def _s3(protocol: str, options: dict[str, Any]) -> Any:
         "retries": {"total_max_attempts": 1, "mode": "standard"},
         **own,
     }
-    Config(**config)  # whose names are checked by it alone
+    AioConfig(**config)  # whose names are checked by it alone
     config["http_session_cls"] = _staying()
     region = options.pop("region_name", None)
     if region:
@@ -169,7 +169,9 @@ def _http(protocol: str, options: dict[str, Any]) -> Any:
     patience = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
     whole = options.pop("timeout", kwargs.get("timeout", patience))
     if not isinstance(whole, aiohttp.ClientTimeout):
-        whole = aiohttp.ClientTimeout(seconds_of(whole), sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
+        whole = aiohttp.ClientTimeout(
+            None if whole is None else seconds_of(whole), sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS
+        )
     kwargs["timeout"] = whole
     kwargs.setdefault("trust_env", bool(getproxies().keys() & {"http", "https"}))
     options.setdefault("get_client", _without_netrc)
@@ -190,7 +192,7 @@ async def _without_netrc(**options: Any) -> Any:
     import aiohttp
 
     session = aiohttp.ClientSession(**options)
-    session._get_netrc_auth = lambda _: None  # type: ignore[method-assign]
+    session._get_netrc_auth = lambda _: None  # type: ignore[assignment,method-assign]
     return session
 
 
