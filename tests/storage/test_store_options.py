@@ -87,6 +87,7 @@ def test_options_for_all_of_a_protocol_are_for_what_users_name_alone() -> None:
         ds = Location.of("https://lab.org/ds")
     assert dict(ds.options) == {"username": "me"}
     assert "username" not in ds.linked("https://elsewhere.org/em").options
+    assert ds.linked("https://lab.org/em").options["username"] == "me"  # as the document's own host
 
 
 def test_a_web_source_and_a_target_on_s3_by_the_same_words(s3: Store, web, cli, voxels, tmp_path: Path) -> None:  # noqa: F811

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import threading
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ from wkdask.images.stack import shown_times
 from wkdask.images.volume import Volume
 from wkdask.images.volume_find import divided
 from wkdask.images.volume_ome import Described, known_axes
-from wkdask.storage import Location
+from wkdask.storage import Location, is_place
 
 PLANES = {2: "yx", 3: "zyx", 4: "zyxc"}
 """What the axes of an array, or of frames one behind the other, are unless the user says so."""
@@ -116,11 +115,11 @@ def in_memory(source: Any) -> bool:
     >>> in_memory("em/"), in_memory(["a.tif", "b.tif"]), in_memory(np.zeros((3, 4, 5))), in_memory([np.zeros((4, 5))])
     (False, False, True, True)
     """
-    if isinstance(source, str | os.PathLike | Location | Mapping) or not hasattr(source, "__getitem__"):
+    if is_place(source) or isinstance(source, Mapping) or not hasattr(source, "__getitem__"):
         return False
     if _is_array(source):
         return True
-    return hasattr(source, "__len__") and len(source) > 0 and not isinstance(source[0], str | os.PathLike | Location)
+    return hasattr(source, "__len__") and len(source) > 0 and not is_place(source[0])
 
 
 def _is_array(source: Any) -> bool:

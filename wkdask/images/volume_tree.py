@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wkdask.errors import InputError, MetadataError, StorageError, UnsupportedImageFormatError, WkdaskError
+from wkdask.errors import InputError, MetadataError, UnsupportedImageFormatError, WkdaskError
 from wkdask.images.numbering import natural_order
 from wkdask.images.picture import EXTENSIONS, extension_of
 from wkdask.images.places import refuse_query, settled
@@ -170,43 +170,38 @@ def node_at(place: Location, path: str, within: str = "") -> Node | None:
 
 
 def _node_at(place: Location, path: str, within: str, puzzling: list[WkdaskError]) -> Node | None:
-    def _json(place: Location) -> dict[str, Any] | None:
+    def look(name: str, read: Callable[[Location], dict[str, Any] | None] = _json) -> dict[str, Any] | None:
         try:
-            return _document(place)
+            return read(place / name)
         except WkdaskError as error:
             if place.is_local or may_pass(error) or (place.lists and not is_forbidden(error)):
                 raise
             puzzling.append(error)
             return None
 
-    if (found := _json(place / "zarr.json")) is not None:
+    if (found := look("zarr.json")) is not None:
         attributes = _table(found.get("attributes"))
         return Node(place, path, ZARR3, found.get("node_type") == "array", attributes, found, ("zarr.json",))
     for name in (".zarray", ".zgroup"):
-        if (found := _json(place / name)) is not None:
-            attributes = _json(place / ".zattrs") or {}
+        if (found := look(name)) is not None:
+            attributes = look(".zattrs") or {}
             return Node(place, path, ZARR, name == ".zarray", attributes, found, (name, ".zattrs"))
-    if (found := _json(place / "attributes.json")) is not None:
+    if (found := look("attributes.json")) is not None:
         return Node(place, path, N5, "dimensions" in found and "dataType" in found, found, found, ("attributes.json",))
-    if (found := _precomputed(place / "info", puzzling)) is not None:
+    if (found := look("info", _precomputed)) is not None:
         return Node(place, path, PRECOMPUTED, True, {}, found, ("info",))
     return Node(place, path, N5, False, {}, {}) if within == N5 and place.is_folder() else None
 
 
-def _precomputed(place: Location, puzzling: list[WkdaskError]) -> dict[str, Any] | None:
+def _precomputed(place: Location) -> dict[str, Any] | None:
     """Return the document of a precomputed volume; None where "info" is something else, as many files are called that."""
-    try:
-        found = place.read_range(0, LARGEST_DOCUMENT)
-    except StorageError:
-        if not puzzling:
-            raise
-        return None
+    found = place.read_range(0, LARGEST_DOCUMENT)
     if found is None or found.size > LARGEST_DOCUMENT or b'"scales"' not in found.data:
         return None
     return _parsed(place, found.data)
 
 
-def _document(place: Location) -> dict[str, Any] | None:
+def _json(place: Location) -> dict[str, Any] | None:
     """Return a document; None where there is none."""
     found = place.read_range(0, LARGEST_DOCUMENT)
     if found is None:

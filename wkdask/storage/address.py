@@ -156,7 +156,6 @@ def require_host(url: str) -> None:
         except ValueError:  # whose text may hold a password that has a slash in it
             text = "A URL of a web server has no port behind its host. In passwords, write / as %2F and @ as %40."
             raise InputError(text) from None
-
     if kind == "s3" and "?versionId=" in url:
         raise InputError("A URL of S3 with ?versionId= names a version of an object, which can not be opened. Leave it out.")
 
@@ -196,9 +195,9 @@ def linked(base_url: str, base: Options, url: str) -> tuple[str, Options]:
     url
         In the document.
     """
-    for start, options in sorted(base.links, key=lambda link: -len(link[0])):
-        if any(url == one or url.startswith(f"{one}/") for one in {start, documented(start, options)}):
-            return linked(start, options, url)
+    closest = base.closest(url, documented)
+    if closest and not closest[0].endswith("://"):  # options for all of a protocol are for what users name alone
+        return linked(*closest, url)
     protocol, _, path = url.partition("://")
     host, _, rest = path.partition("/")
     if protocol.lower() in S3 and _says_host(host):

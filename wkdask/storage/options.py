@@ -101,10 +101,19 @@ class Options(Mapping[str, Any]):
         >>> [dict(options.of_url(url, url.split(":")[0])) for url in ("s3://lab/em", "s3://raw/em", "http://lab/em")]
         [{'secret': 's3cret'}, {'anon': True}, {}]
         """
-        fitting = [start for start, _ in self.links if url == start or url.startswith(f"{start.rstrip('/')}/")]
-        if fitting:
-            return Options(dict(self.links)[max(fitting, key=len)], self.links)
+        if closest := self.closest(url):
+            return Options(closest[1], self.links)
         return Options(self.without(*NOT_OF.get(kind, ())), self.links)
+
+    def closest(self, url: str, spelled: Callable[[str, Options], str] = lambda start, _: start) -> tuple[str, Options] | None:
+        """Return the longest start of URLs that has options of its own and that a URL begins with, and those; None without one.
+
+        ``spelled`` says how else a start may be written.
+        """
+        for start, options in sorted(self.links, key=lambda link: -len(link[0])):
+            if any(url == one or url.startswith(f"{one.rstrip('/')}/") for one in {start, spelled(start, options)}):
+                return start, options
+        return None
 
     def without(self, *names: str) -> Options:
         """Return the options without some."""

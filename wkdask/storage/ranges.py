@@ -168,8 +168,7 @@ async def _ask_web(fs: Any, url: str, start: int, stop: int) -> Range | None:
             return Range(b"", _size(name, told, start, b""), _version(answer))
         fs._raise_not_found_for_status(answer, url)
         data = await _body(answer.content.iter_chunked(PIECE_BYTES), most)
-        packed = answer.headers.get("Content-Encoding", "identity").lower()
-        if packed != "identity" and len(data) <= most:  # unasked
+        if (packed := _packed(answer)) and len(data) <= most:  # unasked
             if answer.status == 206 and (start or len(data) != _size(name, told, start, data)):
                 raise StorageError(f"{name} is sent compressed ({packed}), of which a range says nothing. Use another server.")
             data = _decompressed(name, data, packed, most)
@@ -195,28 +194,33 @@ async def ask_web_size(fs: Any, url: str) -> tuple[int, str]:
     """
     async with await _request(fs, url, "", "head") as answer:
         length = answer.headers.get("Content-Length", "")
-        if answer.status == 200 and length.isdecimal() and int(length) and not _is_packed(answer):
+        if answer.status == 200 and length.isdecimal() and int(length) and not _packed(answer):
             return int(length), _version(answer)
     async with await _request(fs, url, _header(0, 1)) as answer:
         told = answer.headers.get("Content-Range")
         if answer.status == _UNSATISFIABLE:
             return _size(_shown(answer.url), told, 0, b""), _version(answer)
         fs._raise_not_found_for_status(answer, url)
-        if answer.status == 206 and told and not _is_packed(answer):
+        if answer.status != 206:
+            return await _counted(answer), _version(answer)
+        if told and not _packed(answer):
             return _size(_shown(answer.url), told, 0, b""), _version(answer)
     async with await _request(fs, url, "") as answer:
         fs._raise_not_found_for_status(answer, url)
-        if _is_packed(answer):
-            packed = answer.headers["Content-Encoding"].lower()
-            return len(_decompressed(_shown(answer.url), await answer.read(), packed, 1 << 40)), _version(answer)
-        size = 0
-        async for piece in answer.content.iter_chunked(PIECE_BYTES):
-            size += len(piece)
-        return size, _version(answer)
+        return await _counted(answer), _version(answer)
 
 
-def _is_packed(answer: Any) -> bool:
-    return bool(answer.headers.get("Content-Encoding", "identity").lower() != "identity")
+async def _counted(answer: Any) -> int:
+    """Return the bytes of a whole file that a server sends."""
+    if packed := _packed(answer):
+        return len(_decompressed(_shown(answer.url), await answer.read(), packed, 1 << 40))
+    return sum([len(piece) async for piece in answer.content.iter_chunked(PIECE_BYTES)])
+
+
+def _packed(answer: Any) -> str:
+    """Return how a server compressed what it sends; empty where it did not."""
+    found = str(answer.headers.get("Content-Encoding", "")).lower()
+    return "" if found == "identity" else found
 
 
 async def _request(fs: Any, url: str, asked: str, method: str = "get") -> Any:
