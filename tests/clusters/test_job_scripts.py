@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.clusters.conftest import encrypted
+from wkdask.clusters import slurm_commands
 from wkdask.clusters.job_keeper import JobKeeper
 from wkdask.clusters.job_resources import parse_job_resources, slurm_bytes, slurm_seconds
 from wkdask.clusters.job_script import job_script, request_of
 from wkdask.clusters.launch import launcher_of
 from wkdask.clusters.settings import Choice, section
 from wkdask.clusters.slurm_commands import Job
-from wkdask.errors import InputError
+from wkdask.errors import InputError, StorageError
 
 NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,10}", fullmatch=True)
 VALUES = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=',"'), max_size=10)
@@ -166,8 +167,6 @@ class Queue:
         self.workers: set[str] = set()
         self.reasons: list[str] = []
         self.cancelled = self.submitted = 0
-        from wkdask.clusters import slurm_commands
-
         monkeypatch.setattr(slurm_commands, "submit", self.submit)
         monkeypatch.setattr(slurm_commands, "jobs_of", lambda name: dict(self.jobs))
         monkeypatch.setattr(slurm_commands, "cancel", self.cancel)
@@ -211,6 +210,27 @@ def test_a_job_that_ends_is_replaced(queue):
     del queue.jobs["1"]  # so long ago that Slurm has forgotten it
     queue.keeper.look()
     assert queue.keeper.alive == {"3", "4"}
+
+
+@pytest.mark.parametrize(("wrong", "submitted", "cancelled"), [(InputError, 0, 0), (InputError, 1, 1), (StorageError, 0, 1)])
+def test_a_start_that_fails_leaves_no_job(monkeypatch, wrong, submitted, cancelled):
+    """What is refused is not there; where nothing is heard, it may be. What went wrong first is told."""
+    queue = Queue(monkeypatch)
+
+    def submit(script):
+        if queue.submitted == submitted:
+            raise wrong("first")
+        return queue.submit(script)
+
+    def cancel(name):
+        queue.cancel(name)
+        raise InputError("second")
+
+    monkeypatch.setattr(slurm_commands, "submit", submit)
+    monkeypatch.setattr(slurm_commands, "cancel", cancel)
+    with pytest.raises(wrong, match="first"):
+        queue.keeper.start()
+    assert queue.cancelled == cancelled
 
 
 def test_failures_count_only_in_a_row(queue):

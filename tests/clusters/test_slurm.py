@@ -154,6 +154,31 @@ def test_ctrl_c_while_jobs_wait(slurm, stack, tmp_path):
     assert set(slurm.jobs()) == set(slurm.jobs("COMPLETING"))
 
 
+MOMENTS = {
+    "a job is there whose number we have not heard": ("wkdask.clusters.slurm_commands", "submit"),
+    "the cluster is there, and nobody has it yet": ("wkdask.clusters.slurm.Slurm", "start"),
+    "the client is told of whom to hear": ("distributed.Client", "subscribe_topic"),
+}
+"""Of a Ctrl-C: at the end of a function."""
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_ctrl_c_between_a_start_and_the_block_that_ends_it(moment, slurm, stack, tmp_path):
+    owner, name = MOMENTS[moment]
+    script = (
+        "import os, pkgutil, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"owner = pkgutil.resolve_name({owner!r})\n"
+        f"real = owner.{name}\n"
+        f"owner.{name} = lambda *given: (real(*given), os.kill(os.getpid(), signal.SIGINT))[0]\n"
+        "from wkdask.cli import main; main()"
+    )
+    words = [sys.executable, "-c", script, *map(str, convert(stack, tmp_path / "ds", f"{RESOURCES},begin=now+1hour"))]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (130, False), ended.stderr
+    assert set(slurm.jobs()) == set(slurm.jobs("COMPLETING"))
+
+
 def test_jobs_that_wait_say_why(slurm, caplog):
     with wk.cluster("slurm", jobs=2, job_resources=f"{RESOURCES},begin=now+1hour", poll_interval="0.1s"):
         wait_until(lambda: "BeginTime" in caplog.text)

@@ -55,17 +55,20 @@ def _collects(frame: FrameType | None) -> bool:
 
 def _end_in_the_middle() -> None:
     sys.stderr.write(SAID)
+    end()
+
+
+def end() -> None:
+    """End at once, whatever runs: no file is half-made, and a lease whose process is gone is void.
+
+    What is still to be done is done, as where a Ctrl-C came between the start of a cluster and the block that ends it.
+    """
     interrupts: Any = sys.modules.get("wkdask.clusters.interrupts")
     for last in [*interrupts.LAST.values()] if interrupts else ():
         for pause in (0.0, 0.3):  # a job may just be on its way
             time.sleep(pause)
             with suppress(Exception):
                 last()
-    end()
-
-
-def end() -> None:
-    """End at once, whatever runs: no file is half-made, and a lease whose process is gone is void."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()

@@ -78,8 +78,12 @@ class DaskPool(Pool):
         self._rate, self._noted = 0.0, time.monotonic()
         self._started = Started(self.launcher)
         self._started.__enter__()
-        self.dashboard = self.launcher.client.dashboard_link
-        self.launcher.client.subscribe_topic(UNFIT, self._hear)
+        try:
+            self.dashboard = self.launcher.client.dashboard_link
+            self.launcher.client.subscribe_topic(UNFIT, self._hear)
+        except BaseException as error:  # such as a Ctrl-C
+            self._started.__exit__(type(error), error, None)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from wkdask.clusters import slurm_commands as slurm
 from wkdask.clusters.slurm_commands import Job
-from wkdask.errors import WkdaskError
+from wkdask.errors import InputError, WkdaskError
 
 log = logging.getLogger("wkdask.clusters")
 
@@ -57,6 +58,7 @@ class JobKeeper:
     logs: str = ""
     retire: Callable[[int], set[str]] = lambda _: set()
     alive: set[str] = field(default_factory=set)
+    _unheard: bool = False
     _seen: set[str] = field(default_factory=set)
     _failed: list[Job] = field(default_factory=list)
     _retired: set[str] = field(default_factory=set)
@@ -69,9 +71,10 @@ class JobKeeper:
         """Submit the jobs; what Slurm says against the first is raised, and nothing is left."""
         try:
             while len(self.alive) < self.wanted():
-                self.alive.add(slurm.submit(self.script))
+                self._submit()
         except BaseException:
-            self.cancel()
+            with suppress(WkdaskError):  # what went wrong first says more
+                self.cancel()
             raise
         self._thread = threading.Thread(target=self._watch, daemon=True, name="wkdask-jobs")
         self._thread.start()
@@ -82,10 +85,24 @@ class JobKeeper:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
+    @property
+    def submitted(self) -> bool:
+        """Whether there may be jobs: an interruption keeps the number of one from us that Slurm has."""
+        return bool(self.alive) or self._unheard
+
     def cancel(self) -> None:
         """Cancel all jobs."""
-        if self.alive:
+        if self.submitted:
             slurm.cancel(self.name)
+
+    def _submit(self) -> None:
+        self._unheard = True
+        try:
+            self.alive.add(slurm.submit(self.script))
+        except InputError:  # refused: there is no job
+            self._unheard = False
+            raise
+        self._unheard = False
 
     def _watch(self) -> None:
         while not self._over.wait(self.interval):
@@ -124,7 +141,7 @@ class JobKeeper:
             if left := len(self.alive - self._retired) - wanted:
                 self._retired |= self.retire(left)
         while len(self.alive - self._retired) < wanted and not self._over.is_set():
-            self.alive.add(slurm.submit(self.script))
+            self._submit()
 
     def _lost(self, job: Job) -> None:
         self.alive.discard(job.number)

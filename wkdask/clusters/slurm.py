@@ -175,7 +175,7 @@ class Slurm:
         with suppress(Exception):
             self._cluster.close(timeout=seconds)
         self._loop.stop()
-        if keeper is not None and keeper.alive:
+        if keeper is not None and keeper.submitted:
             _wait_until_gone(self.request.name)
         LAST.pop(self.request.name, None)
 
