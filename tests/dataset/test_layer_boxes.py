@@ -55,6 +55,21 @@ def test_voxels_that_a_box_left_out_are_0_for_ever(tmp_path_factory, data_format
         np.testing.assert_array_equal(coarse.read()[0], expected_coarse)
 
 
+def test_shrinking_touches_nothing_beyond_the_box_that_was(tmp_path, monkeypatch):
+    """Files of WKW reach far beyond it."""
+    box = wk.BoundingBox((0, 0, 0), (EDGE,) * 3)
+    layer = wk.Dataset(tmp_path / "ds", (1, 1, 1)).add_layer("em", "color", data_format="wkw", bounding_box=box)
+    mag = layer.add_mag(1, chunk_shape=8, shard_shape=1024)
+    mag.write(volume())
+    written = []
+    handle = type(mag.array.handle)
+    write = handle.write
+    monkeypatch.setattr(handle, "write", lambda self, box, data: (written.append(box), write(self, box, data))[1])
+    layer.bounding_box = wk.BoundingBox((0, 0, 0), (16, 16, 16))
+    assert sum(part.size for part in written) == EDGE**3 - 16**3
+    np.testing.assert_array_equal(mag.read()[0], volume()[:16, :16, :16])
+
+
 def test_arrays_end_with_the_box_again(layer, mag, voxels):
     layer.bounding_box = wk.BoundingBox((0, 0, 0), (20, 20, 20))
     assert [m.spec.shape[1:] for m in layer.mags.values()] == [(32, 32, 32), (32, 32, 32)]

@@ -1,9 +1,10 @@
-"""Datasets on web servers: what is asked for."""
+"""Datasets on stores: what is asked for, and what may be a second old."""
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import wkdask as wk
 from tests.formats.served import serving
 from wkdask.formats.kept import INDEXES
+from wkdask.storage import Location
 
 VOXELS = np.random.default_rng(0).integers(1, 255, (64, 64, 64)).astype("uint8")
 
@@ -121,3 +123,21 @@ def test_attributes_are_those_of_a_second_ago_at_most(tmp_path: Path, monkeypatc
             dataset.get_layer("color")
         with pytest.raises(wk.errors.MagNotFoundError):
             dataset.get_layer("other").get_mag(2)
+
+
+def test_boxes_are_resized_by_what_the_json_says_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by that of a second ago: another process has let the box grow, and what it has written there must not come back."""
+    place = Location(f"memory://{uuid4().hex}/brain")
+    small, large = (wk.BoundingBox((0, 0, 0), (edge, 8, 8)) for edge in (8, 32))
+    wk.Dataset(place, (4, 4, 35)).add_layer("color", "color", bounding_box=small).add_mag(1, chunk_shape=8, shard_shape=8)
+    mine, other = (wk.Dataset.open(place).get_layer("color") for _ in range(2))
+    monkeypatch.setattr("wkdask.dataset.store.last_change", lambda: 0)  # as of another process, it is not heard of
+    monkeypatch.setattr("wkdask.dataset.store.FRESH_SECONDS", 100)
+    assert mine.bounding_box == other.bounding_box == small
+    other.bounding_box = large
+    other.get_mag(1).write(np.full((32, 8, 8), 7, "uint8"))
+    mine.bounding_box = wk.BoundingBox((0, 0, 0), (16, 8, 8))  # smaller than that, not larger than what we saw
+    found = wk.Dataset.open(place).get_layer("color")
+    found.bounding_box = large
+    voxels = found.get_mag(1).read()[0]
+    assert (voxels[:16] == 7).all() and not voxels[16:].any()

@@ -1,4 +1,4 @@
-"""Folders with special rights and sizes."""
+"""Folders with special rights and sizes, and a store behind a proxy."""
 
 from __future__ import annotations
 
@@ -7,12 +7,28 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.services.faulty import Proxy, faulty
 from tests.services.google import gcs, gcs_server  # noqa: F401 - fixtures
-from tests.services.stores import s3, s3_server  # noqa: F401 - fixtures
+from tests.services.stores import Store, s3, s3_server  # noqa: F401 - fixtures
+from wkdask.storage import Location, retries
+
+
+@pytest.fixture
+def proxy(s3: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:  # noqa: F811
+    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.001)
+    with faulty(s3.endpoint) as running:
+        yield running
+
+
+@pytest.fixture
+def place(s3: Store, proxy: Proxy) -> Location:  # noqa: F811
+    """The test's folder, behind the proxy."""
+    return replace(s3, endpoint=proxy.endpoint).place
 
 
 @pytest.fixture

@@ -9,11 +9,14 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import pytest
 
+import wkdask as wk
 from tests.services.web import web  # noqa: F401 - a fixture
 from tests.testing.test_formats import copied, suite_of
 from wkdask.formats import FORMATS
+from wkdask.formats.stored import stored_units
 from wkdask.storage import Location
 from wkdask.testing import FormatConformance
 from wkdask.testing.reading import ReadConformance
@@ -62,6 +65,22 @@ def in_the_long_run() -> dict[str, Any]:
     """Return the tests that are no usual ones, marked."""
     rest = [name for name in dir(FormatConformance) if name.startswith("test_") and name not in USUAL]
     return {name: pytest.mark.soak(copied(getattr(FormatConformance, name))) for name in rest}
+
+
+@pytest.mark.parametrize("server", ["s3", "gcs"])
+@pytest.mark.parametrize("form", FORMATS)
+def test_lists_tell_of_units_what_each_would_tell(form: str, server: str, request: pytest.FixtureRequest) -> None:
+    """Sizes, times and tags, by which runs and verify know whether a unit has changed."""
+    dataset = wk.Dataset(request.getfixturevalue(server).place / "ds", (1, 1, 1))
+    box = wk.BoundingBox((0, 0, 0), (24, 24, 16))
+    shards = {"shard_shape": 16} if FORMATS[form].sharded else {}
+    mag = dataset.add_layer("em", "color", data_format=form, bounding_box=box).add_mag(1, chunk_shape=8, **shards)
+    mag.write(np.ones((8, 24, 16), "uint8"))
+    mag.write(np.full((8, 8, 16), 2, "uint8"), absolute_offset=(16, 16, 0))
+    array = mag.array.handle
+    told = list(stored_units(array))
+    assert told == list(stored_units(array, array.spec.grid.box)) and len(told) == (3 if shards else 8)
+    assert {index for index, _ in told} == set(array.written_units())
 
 
 for each in FORMATS:

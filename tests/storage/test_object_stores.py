@@ -2,52 +2,36 @@
 
 from __future__ import annotations
 
-import io
-import json
-import logging
 import os
-import pickle
 import subprocess
 import sys
-import time
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 
 import dask
 import fsspec.asyn
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import wkdask as wk
 from tests.services.faulty import Fault, Proxy, faulty
 from tests.services.google import Google
-from tests.services.stores import BUCKET, READER, READER_SECRET, SECRET, Store
-from wkdask.errors import InputError, NotListedError, StorageError, UnitsFailedError
+from tests.services.stores import BUCKET, READER, READER_SECRET, Store
+from wkdask.errors import StorageError
 from wkdask.storage import (
     Location,
-    Options,
     conditional,
     copy_file,
-    lease,
     observe,
-    parse_options,
-    remote,
     retries,
     taken_retries,
     update_document,
     uploads,
 )
-from wkdask.storage.address import Address
 from wkdask.storage.conditional import StoreWarning
 from wkdask.storage.faults import IgnoresRangeError
-from wkdask.storage.lease import Lease, current_owner
 from wkdask.storage.ranges import PIECE_BYTES, ask
 from wkdask.storage.remote import RemoteFiles
 from wkdask.storage.uploads import LEAST_PART, Piece, is_note, parts_of
@@ -58,19 +42,6 @@ MB = 1 << 20
 @pytest.fixture(scope="module")
 def big() -> bytes:
     return os.urandom(34 * MB)
-
-
-@pytest.fixture
-def proxy(s3: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.001)
-    with faulty(s3.endpoint) as running:
-        yield running
-
-
-@pytest.fixture
-def place(s3: Store, proxy: Proxy) -> Location:
-    """The test's folder, behind the proxy."""
-    return replace(s3, endpoint=proxy.endpoint).place
 
 
 # ---------------------------------------------------------------------------------------------------- documents
@@ -148,6 +119,10 @@ def test_parts_tile_the_object(data: st.DataObject) -> None:
             assert part.stop - part.start <= sent + least
     sent_bytes = sum(p.stop - p.start for p in parts if not p.piece)
     assert sent_bytes <= size - sum(max(0, p.size - 2 * least) for p in pieces)
+
+
+def test_the_least_part_is_what_stores_take() -> None:
+    assert LEAST_PART == 5 * MB
 
 
 def test_joins_are_made_inside_the_store(place: Location, proxy: Proxy, big: bytes, s3: Store) -> None:
@@ -474,350 +449,3 @@ def test_what_is_wrong_of_googles_store_is_named(case: str, gcs: Google) -> None
             with pytest.raises(StorageError, match=said.format(**names)) as caught:
                 act()
             assert len(str(caught.value).splitlines()) == 1 and len(proxy.seen) < 4
-
-
-# ---------------------------------------------------------------------------------------------------- credentials
-
-
-def test_secrets_are_in_no_text_and_no_pickle(s3: Store) -> None:
-    out, handler = io.StringIO(), logging.StreamHandler()
-    handler.setStream(out)
-    logging.getLogger().addHandler(handler)
-    try:
-        place = s3.place / "a"
-        place.write_bytes(b"1")
-        graph = dask.delayed(place.read_bytes)()
-        texts = [
-            repr(place),
-            str(place),
-            repr(place.options),
-            str(pickle.dumps(place)),
-            repr(graph.dask),
-            repr(dict(graph.dask)),
-        ]
-        assert graph.compute(scheduler="sync") == b"1"
-    finally:
-        logging.getLogger().removeHandler(handler)
-    assert SECRET not in "".join(texts) + out.getvalue()
-    again = pickle.loads(pickle.dumps(place))
-    assert again == place and again.read_bytes() == b"1"
-    assert dask.base.tokenize(place) == dask.base.tokenize(again)
-
-
-@given(
-    st.dictionaries(st.sampled_from(["key", "secret", "headers", "token"]), st.text(st.characters(codec="ascii"), min_size=8))
-)
-def test_options_survive_pickling_and_are_struck_out(given: dict[str, str]) -> None:
-    options = Options(given)
-    data = pickle.dumps(options)
-    assert pickle.loads(data) == options and dict(options) == given
-    text = options.conceal(" ".join(given.values()))
-    assert not [value for value in given.values() if value in text and value not in "*** *** *** ***"]
-
-
-def test_the_environment_serves_other_processes(s3: Store) -> None:
-    (s3.place / "a").write_bytes(b"1")
-    code = f"from wkdask.storage import Location; print(Location.of('{s3.url}/a').read_bytes())"
-    for name in ("AWS_ENDPOINT_URL", "S3_ENDPOINT_URL"):
-        environment = {**os.environ, **s3.environment}
-        environment[name] = environment.pop("AWS_ENDPOINT_URL")
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-        assert done.stdout == "b'1'\n", done.stderr
-
-
-def test_urls_with_the_endpoint_in_them(s3: Store) -> None:
-    (s3.place / "a").write_bytes(b"1")
-    host = s3.endpoint.removeprefix("http://")
-    assert Location.of(f"s3://{host}/{BUCKET}/{s3.folder}/a", s3.options).read_bytes() == b"1"
-    with pytest.raises(InputError, match="another endpoint"):
-        Location.of(f"s3://localhost:1/{BUCKET}/a", s3.options).read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("url", "kept", "endpoint"),
-    [
-        ("s3://lab.org:9000/b/k", True, "https://lab.org:9000"),
-        ("s3://bucket/k", True, "https://lab.org:9000"),
-        ("s3://elsewhere.org/b/k", False, "https://elsewhere.org"),
-        ("s3://s3.amazonaws.com/b/k", False, None),
-        ("https://lab.org:9000/b/k", False, None),
-        ("gs://bucket/k", False, None),
-    ],
-)
-def test_credentials_go_to_their_own_host_only(
-    url: str, kept: bool, endpoint: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "S3_ENDPOINT_URL"):
-        monkeypatch.delenv(name, raising=False)
-    base = Location.of("s3://bucket/ds", {"key": "k", "secret": "s", "endpoint_url": "https://lab.org:9000"})
-    found = base.linked(url)
-    assert ("secret" in found.options) == kept
-    assert Address.of(found.url, found.options).options.get("endpoint_url") == endpoint
-
-
-@pytest.mark.parametrize(
-    ("host", "trusted"),
-    [
-        ("s3.amazonaws.com", True),
-        ("s3.eu-west-1.amazonaws.com", True),
-        ("s3-us-west-2.amazonaws.com", True),
-        ("s3.dualstack.eu-west-1.amazonaws.com", True),
-        ("s3-fips.dualstack.us-east-1.amazonaws.com", True),
-        ("ec2-203-0-113-25.compute-1.amazonaws.com", False),
-        ("s3-mine-1234.us-east-1.elb.amazonaws.com", False),
-        ("abc.execute-api.us-east-1.amazonaws.com", False),
-        ("s3.amazonaws.com.elsewhere.org", False),
-    ],
-)
-def test_machines_of_customers_of_amazon_get_no_credentials(host: str, trusted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "S3_ENDPOINT_URL"):
-        monkeypatch.delenv(name, raising=False)
-    given = Location.of("s3://bucket/ds", {"key": "k", "secret": "s"}).linked(f"s3://{host}/b/k")
-    assert ("secret" in given.options) == trusted
-    found = Location.of("https://lab.org/ds").linked(f"s3://{host}/b/k")  # else the environment's are taken
-    assert found.options.get("anon", False) == (not trusted)
-
-
-def test_users_of_web_servers_are_options() -> None:
-    place = Location("https://me:pa%2Fss@host/ds")
-    assert place.url == "https://host/ds" and dict(place.options) == {"username": "me", "password": "pa/ss"}
-
-
-def test_words_of_options() -> None:
-    assert dict(parse_options(["key=a=b", "client_kwargs.verify=false", 'headers={"a": "b"}'])) == {
-        "key": "a=b",
-        "client_kwargs": {"verify": False},
-        "headers": {"a": "b"},
-    }
-    for wrong in (["s3cret"], ["=s3cret"], ["a={s3cret"], ["a=s3cret", "a.b=1"]):
-        with pytest.raises(InputError) as caught:
-            parse_options(wrong)
-        assert "s3cret" not in str(caught.value)
-
-
-def test_s3fs_is_imported_for_s3_only() -> None:
-    code = "import sys, wkdask; from wkdask.storage import Location; Location('memory://a/b').write_bytes(b'1'); "
-    code += "print(json.dumps([n for n in ('s3fs', 'aiobotocore', 'gcsfs', 'aiohttp') if n in sys.modules]))"
-    done = subprocess.run([sys.executable, "-c", f"import json; {code}"], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == []
-
-
-def test_the_least_part_is_what_stores_take() -> None:
-    assert LEAST_PART == 5 * MB
-
-
-# ---------------------------------------------------------------------------------- what testers with proxies found
-
-
-@pytest.fixture
-def google_behind(gcs: Google) -> Iterator[tuple[Location, Proxy]]:
-    with faulty(gcs.endpoint) as running:
-        yield replace(gcs, endpoint=running.endpoint).place, running
-
-
-def test_an_earlier_answer_is_no_answer_to_what_is_asked_then(place: Location, proxy: Proxy) -> None:
-    """Whose is it, and is the bucket there, are asked while a 412 or 404 is handled."""
-    (place / "a").write_bytes(b"1")
-    proxy.faults = [Fault("HEAD", reset=True, times=2)]
-    assert not (place / "a").create(b"2")
-    retries_of_buckets = [Fault("HEAD", rf"/{BUCKET}$", reset=True, times=2)]
-    remote._buckets.clear()
-    proxy.faults = retries_of_buckets
-    assert not (place / "missing").is_file()
-    assert proxy.fired == 4
-
-
-@pytest.mark.parametrize("fault", [Fault(reset=True, times=3), Fault(status=503, times=2)], ids=["reset", "503"])
-def test_a_folder_is_never_denied_by_a_broken_connection(
-    google_behind: tuple[Location, Proxy], fault: Fault, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.001)
-    place, proxy = google_behind
-    (place / "a" / "b").write_bytes(b"1")
-    proxy.faults = [replace(fault)]
-    assert (place / "a").is_folder() and proxy.fired
-    assert not (place / "b").is_folder()
-    for status, kind in ((403, NotListedError), (401, StorageError)):
-        proxy.faults = [Fault(status=status)]
-        with pytest.raises(kind):
-            (place / "a").is_folder()
-
-
-def test_deleting_beside_writers_is_no_error(gcs: Google, s3: Store) -> None:
-    for place in (gcs.place, s3.place):
-
-        def flap(number: int, place: Location = place) -> None:
-            for turn in range(12):
-                (place / "x" / "y").write_bytes(b"%d" % turn) if number else (place / "x").delete_files(["y"])
-                if not number:
-                    (place / "x" / "y").delete()
-
-        with ThreadPoolExecutor(3) as pool:
-            list(pool.map(flap, range(3)))
-        (place / "x").delete()
-        assert not (place / "x").is_folder()
-
-
-def test_a_lease_given_up_twice_leaves_that_of_the_next(place: Location, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = Lease(place / "run.json", "first"), Lease(place / "run.json", "second")
-    first.__enter__()
-    taken: list[Lease] = []
-    once = proxy.pick
-
-    def pick(method: str, path: str) -> Fault:
-        fault = once(method, path)
-        if fault.lost:
-
-            def take() -> None:
-                time.sleep(0.3)  # the request is done by then
-                taken.append(second.__enter__())
-
-            Thread(target=take).start()
-        return fault
-
-    proxy.pick = pick  # type: ignore[method-assign]
-    proxy.faults = [Fault("POST", "delete", lost=True, times=1)]
-    monkeypatch.setattr(lease, "FIRST_PAUSE", 1.0)
-    first.__exit__(None, None, None)
-    assert taken and (owner := current_owner(place / "run.json")) and owner.work == "second"
-    second.__exit__(None, None, None)
-
-
-def test_tasks_that_failed_are_told_where_the_lease_can_not_be_given_up(place: Location, proxy: Proxy) -> None:
-    dataset = wk.Dataset(place / "ds", (4, 4, 35))
-    layer = dataset.add_layer("em", "color", dtype="uint8")
-    layer.add_mag(1).write(np.ones((64, 64, 64), "uint8"), allow_resize=True)
-    plan = layer.plan_downsample()
-    once = proxy.pick
-
-    def pick(method: str, path: str) -> Fault:
-        if method == "GET" and "/em/1/c/0" in path.partition("?")[0]:  # the first voxels that are read; from then on all fails
-            proxy.faults = [Fault(status=403, code="ExpiredToken")]
-        return once(method, path)
-
-    proxy.pick = pick  # type: ignore[method-assign]
-    with pytest.raises(UnitsFailedError, match="session token has expired"):
-        plan.run()
-    proxy.pick, proxy.faults = once, []  # type: ignore[method-assign]
-    layer.plan_downsample().run()
-    assert len(wk.Dataset.open(place / "ds").get_layer("em").mags) > 1
-
-
-@pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_nothing_follows_where_a_store_leads_elsewhere(status: int) -> None:
-    seen: list[dict[str, str]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            here = self.server.server_address[1]
-            if here == there.server_address[1]:
-                seen.append(dict(self.headers.items()))
-            self.send_response(404 if here == there.server_address[1] else status)
-            self.send_header("Location", f"http://127.0.0.1:{there.server_address[1]}{self.path}")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        do_PUT = do_HEAD = do_POST = do_GET  # noqa: N815
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    here, there = (ThreadingHTTPServer(("127.0.0.1", 0), Handler) for _ in range(2))
-    for server in (here, there):
-        Thread(target=server.serve_forever, daemon=True).start()
-    options = {
-        "key": "AK",
-        "secret": "SK",
-        "token": "session-token",
-        "endpoint_url": f"http://127.0.0.1:{here.server_address[1]}",
-    }
-    customer = {"s3_additional_kwargs": {"SSECustomerKey": "0" * 32, "SSECustomerAlgorithm": "AES256"}}
-    try:
-        for more in ({}, customer):
-            place = Location.of("s3://bench/a", {**options, **more})
-            for act in (place.read_bytes, place.stat, lambda place=place: place.write_bytes(b"1"), place.names):
-                with pytest.raises(StorageError, match="leads to another place"):
-                    act()
-    finally:
-        for server in (here, there):
-            server.shutdown()
-            server.server_close()
-    assert not seen
-
-
-def test_an_answer_that_comes_from_elsewhere_is_none(s3: Store) -> None:
-    """Of a page that lets nobody pass, for instance."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            self.send_response(200)
-            self.send_header("Content-Length", "6")
-            self.end_headers()
-            self.wfile.write(b"" if self.command == "HEAD" else b"<html>")
-
-        do_PUT = do_HEAD = do_POST = do_GET  # noqa: N815
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    place = Location.of("s3://bench/a", {**s3.options, "endpoint_url": f"http://127.0.0.1:{server.server_address[1]}"})
-    try:
-        with dask.config.set({"wkdask.storage.retry-seconds": 0}):
-            for act in (place.stat, lambda: place.write_bytes(b"1"), lambda: place.create(b"1")):
-                with pytest.raises(StorageError):
-                    act()
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def test_a_missing_file_of_certificates_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_CA_BUNDLE", "/nonexistent.pem")
-    place = Location.of("s3://bench/a", {"key": "k", "secret": "s", "endpoint_url": "https://127.0.0.1:9"})
-    with pytest.raises(StorageError, match="a file of this machine is not there"):
-        place.read_bytes()
-
-
-def test_datasets_out_of_reach_have_a_repr(s3: Store, place: Location, proxy: Proxy) -> None:
-    dataset = wk.Dataset(place / "ds", (4, 4, 35))
-    proxy.faults = [Fault(status=403)]
-    time.sleep(1.1)  # what the JSON said within the last second is not asked for again
-    assert "which can not be read" in repr(dataset)
-
-
-@pytest.mark.parametrize("kind", ["s3", "gcs"])
-def test_a_change_whose_answer_is_lost_is_made_once_though_others_follow(kind: str, request: pytest.FixtureRequest) -> None:
-    store = request.getfixturevalue(kind)
-    with faulty(store.endpoint) as proxy:
-        mine, other = replace(store, endpoint=proxy.endpoint).place / "doc", store.place / "doc"
-        update_document(mine, lambda _: b"0")
-        once = proxy.pick
-
-        def pick(method: str, path: str) -> Fault:
-            fault = once(method, path)
-            if not fault.lost and proxy.fired and not written:  # ours is done; before it is sent again, another one writes
-                written.append(path)
-                for number in range(3):
-                    update_document(other, lambda old, number=number: (old or b"") + b"%d" % number)
-            return fault
-
-        written: list[str] = []
-        changes: list[bytes] = []
-
-        def change(old: bytes | None) -> bytes:
-            changes.append(old or b"")
-            return (old or b"") + b"m"
-
-        proxy.pick = pick  # type: ignore[method-assign]
-        proxy.faults = [Fault("PUT|POST", r"doc|/o\?", lost=True, times=1)]
-        update_document(mine, change)
-        assert proxy.fired and written
-        assert changes == [b"0"] and (store.place / "doc").read_bytes() == b"0m012"

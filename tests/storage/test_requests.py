@@ -8,12 +8,13 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.plan.toys import toy_plan
 from tests.services.faulty import Proxy, faulty
 from tests.services.stores import Store
-from wkdask import Dataset
+from wkdask import BoundingBox, Dataset
 from wkdask.clusters.executors import pool_maker
 from wkdask.plan import Journal, Receipt, ThreadPool
 from wkdask.storage import Location, changes_at_once, observe, taken_requests, update_document, update_soon
@@ -111,6 +112,22 @@ def test_a_dataset_is_opened_by_one_request(place: Location, proxy: Proxy) -> No
     assert asked(proxy) == {"GET": 1}
     made.add_layer("em", "color", data_format="zarr3")
     assert list(opened.layers) == ["em"]  # what others changed since is seen
+
+
+def test_small_files_are_copied_by_one_request_each(place: Location, proxy: Proxy, tmp_path: Path) -> None:
+    """None is asked what it is; those of a batch share one for the journal."""
+    edge, chunks = 64, (64 // 8) ** 3
+    layer = Dataset(tmp_path / "ds", (4, 4, 35)).add_layer(
+        "em", "color", data_format="zarr", bounding_box=BoundingBox((0, 0, 0), (edge,) * 3)
+    )
+    layer.add_mag(1, chunk_shape=8).write(np.random.default_rng(0).integers(1, 255, (edge,) * 3, "uint8"))
+    for source, target, method in ((tmp_path / "ds", place / "up", "PUT"), (place / "up", tmp_path / "down", "GET")):
+        proxy.seen.clear()
+        copied = Dataset.open(source).copy_dataset(target)
+        asked = [(method, "/em/1/" in path.partition("?")[0]) for method, path in proxy.seen if "/journal/" not in path]
+        assert chunks <= asked.count((method, True)) <= chunks + 4
+        assert len(asked) <= 1.2 * chunks and len(proxy.seen) <= 2 * chunks
+        assert copied.get_layer("em").content_hash() == layer.content_hash()
 
 
 def test_a_journal_of_many_objects_is_read_in_order(place: Location) -> None:

@@ -1,7 +1,9 @@
-"""Retries of all processes are counted in the report of a run."""
+"""Retries wait as long as the store asks for; those of all processes are counted in the report of a run."""
 
 from __future__ import annotations
 
+import time
+from email.utils import formatdate
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,13 +14,45 @@ import tifffile
 import wkdask as wk
 from wkdask.operations.copying import plan_copy_dataset
 from wkdask.plan.receipt import Receipt, Report
-from wkdask.storage import Location
+from wkdask.storage import Location, retries
+
+
+class Busy(OSError):
+    """As clients of web servers have it."""
+
+    status = 503
+
+    def __init__(self, said: str) -> None:
+        self.headers = {"Retry-After": said}
+
+
+NOW = 1.7e9
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("2", 2), (formatdate(NOW + 3), 3), ("86400", retries.LONGEST_PAUSE), (formatdate(NOW - 9), 0), ("soon", 0), ("-1", 0)],
+)
+def test_a_store_says_how_long_to_wait(said, seconds, monkeypatch):
+    """In seconds, or until when; it does not keep us longer than we would wait by ourselves."""
+    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(time, "time", lambda: NOW)
+    slept, answers = [], [Busy(said)]
+    monkeypatch.setattr(time, "sleep", slept.append)
+
+    def call() -> int:
+        if answers:
+            raise answers.pop()
+        return 7
+
+    assert retries.persistently(call, "https://busy.invalid/a") == 7
+    assert slept == [pytest.approx(seconds, abs=0.001)]
 
 
 def test_the_report_adds_up_retries() -> None:
     report = Report("convert")
-    for retries in (2, 0, 35):
-        report.add(Receipt(0, 0, worker="a", retries=retries, requests=100))
+    for each in (2, 0, 35):
+        report.add(Receipt(0, 0, worker="a", retries=each, requests=100))
     assert report.retries == 37 and "300 requests; 37 retries" in str(report)
     assert not {"retries", "requests"} & set(str(Report("convert")).split())
 

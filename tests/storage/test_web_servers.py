@@ -7,10 +7,7 @@ import inspect
 import multiprocessing
 import os
 import pickle
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from contextlib import ExitStack
 
 import dask
 import numpy as np
@@ -19,6 +16,7 @@ import pytest
 import wkdask as wk
 from tests.cli.conftest import cli  # noqa: F401 - a fixture
 from tests.services.faulty import Fault, faulty
+from tests.services.recording import recording
 from tests.services.web import PASSWORD, USER, Web, web  # noqa: F401 - a fixture
 from wkdask.errors import StorageError
 from wkdask.formats import FORMATS
@@ -187,34 +185,6 @@ class Password:
 
     def __repr__(self) -> str:
         return "Password()"  # the same in each process
-
-
-@contextmanager
-def recording(location: str = "") -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """A server that notes the headers of requests, and leads to another place, or answers with three bytes."""
-    seen: list[dict[str, str]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            seen.append(dict(self.headers.items()))
-            self.send_response(302 if location else 200)
-            self.send_header("Location", location)
-            self.send_header("Content-Length", "0" if location else "3")
-            self.end_headers()
-            self.wfile.write(b"" if location else b"abc")
-
-        do_HEAD = do_GET  # noqa: N815
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/a", seen
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.mark.parametrize(
