@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import dask
@@ -140,6 +141,40 @@ def test_joins_are_made_inside_the_store(place: Location, proxy: Proxy, big: byt
     gets = [path for method, path in proxy.seen if method == "GET" and path.endswith("/a")]
     assert len(gets) == 1  # the few bytes that fill a part up
     assert s3.keys() == {"a", "b", "c"} and not s3.uploads()
+
+
+@pytest.mark.parametrize("kind", ["s3", "gcs"])
+def test_a_store_copies_what_was_seen_or_nothing(kind: str, request: pytest.FixtureRequest) -> None:
+    store = request.getfixturevalue(kind)
+    with faulty(store.endpoint) as proxy:
+        place = replace(store, endpoint=proxy.endpoint).place
+        for size in (10, LEAST_PART * 4):
+            (place / "a").write_bytes(b"1" * size)
+            seen = (place / "a").stat()
+            proxy.seen.clear()
+            copied = copy_file(place / "a", place / "b", seen=seen)
+            assert len(proxy.seen) == 1 and (copied.size, copied.stamp) == (size, (place / "b").stat().stamp)
+            assert (place / "b").read_bytes() == b"1" * size
+            (place / "a").write_bytes(b"2" * size)
+            (place / "b").delete()
+            with pytest.raises(StorageError, match="was changed or deleted while it was copied"):
+                copy_file(place / "a", place / "b", seen=seen)
+            (place / "a").delete()
+            with pytest.raises(StorageError, match="was changed or deleted while it was copied"):
+                copy_file(place / "a", place / "b", seen=seen)
+            assert not (place / "b").is_file()
+
+
+def test_what_a_customers_key_encrypts_is_copied_with_it(s3: Store, big: bytes) -> None:
+    """Whole; SeaweedFS can not copy parts of what is encrypted so."""
+    key = {"SSECustomerKey": "0123456789abcdef" * 2, "SSECustomerAlgorithm": "AES256"}
+    place = Location.of(s3.url, {**s3.options, "s3_additional_kwargs": key})
+    for data in (b"small", big):
+        (place / "a").write_bytes(data)
+        copy_file(place / "a", place / "b")
+        assert (place / "b").read_bytes() == data
+        with pytest.raises(StorageError, match="must provide the customer key"):
+            (s3.place / "b").read_bytes()
 
 
 def test_an_upload_that_fails_is_aborted_but_not_what_others_send_to_the_same_key(

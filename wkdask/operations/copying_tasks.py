@@ -18,7 +18,7 @@ from wkdask.operations.existing import resolved
 from wkdask.operations.level import Level, path_below
 from wkdask.operations.tiles import Array
 from wkdask.plan import Cost, FileRecord, Journal, Receipt, stop_if_asked
-from wkdask.storage import Location, copy_file
+from wkdask.storage import Location, Stat, copy_file
 from wkdask.storage.copying import share_store
 
 UNIT_TASKS = 1024
@@ -27,6 +27,8 @@ STORE_TASKS = 128
 """The same where a store is asked: what became of each task is an object there."""
 WHOLE_BYTES = 16 << 20
 """Of a file on a store that is copied by one request."""
+INSIDE_BYTES = 1 << 20
+"""Of a chunk that is fetched for its digest, by one request, where the store copies it; of a larger one only the ends are."""
 MOST_CHUNKS = 1 << 18
 """Chunks of a unit whose coordinates are listed in memory."""
 
@@ -39,9 +41,13 @@ def same_files(source: ArrayHandle, target: ArrayHandle, data_format: str) -> bo
     return alike and not cut and _same_fill(source, target) and _same_layout(source, target)
 
 
-def fetches_whole(source: ArrayHandle) -> bool:
-    """Whether an array lies on a store, in files that one request may fetch whole, as they are what they hold."""
-    return not source.location.is_local and getattr(source, "has_whole_files", False)
+def fetches_whole(source: ArrayHandle, *, shared: bool = False) -> bool:
+    """Whether an array lies on a store, in files that one request may fetch whole, as they are what they hold.
+
+    Where source and target share a store, which copies by itself, only small ones are.
+    """
+    small = Box((0,) * len(source.spec.unit), source.spec.unit).size * source.spec.itemsize <= INSIDE_BYTES
+    return not source.location.is_local and getattr(source, "has_whole_files", False) and (small or not shared)
 
 
 def _same_fill(source: ArrayHandle, target: ArrayHandle) -> bool:
@@ -223,30 +229,39 @@ class CopyUnits:
     def _copied(self, index: Index) -> FileRecord:
         stop_if_asked()
         place, target = self.source.unit_location(index), self.level.array.unit_location(index)
-        if fetches_whole(self.source) and not share_store(place, target):
+        shared = share_store(place, target)
+        if fetches_whole(self.source, shared=shared):
             answer = place.read_range(0, WHOLE_BYTES)
             if answer is None:
                 return self._absent(target)
             if answer.size == len(answer.data):  # else it is a large one, which is copied piece by piece
-                return self._published(target, *self.source.whole_file(index, answer.data))  # type: ignore[attr-defined]
-        found = self.source.inspect(index)  # DamagedError where it is none
-        if found is None:
+                data, digest = self.source.whole_file(index, answer.data)  # type: ignore[attr-defined]
+                if not shared:
+                    return self._published(target, data, digest)
+                return self._recorded(target, self._copy(index, Stat(answer.size, 0, answer.version)), digest)
+        if (found := self.source.inspect(index)) is None:  # DamagedError where it is none of the format
             return self._absent(target)
-        stat = copy_file(place, target, self.journal.scratch, stop_if_asked)
+        stat = self._copy(index)
         if stat.size != found.size:
             raise ConflictError(f"{place} was changed while it was copied. Stop its writers, and run the same again.")
-        return FileRecord(path_below(self.journal.target, target), stat.size, stat.stamp, found.digest)
+        return self._recorded(target, stat, found.digest)
+
+    def _copy(self, index: Index, seen: Stat | None = None) -> Stat:
+        place, target = self.source.unit_location(index), self.level.array.unit_location(index)
+        return copy_file(place, target, self.journal.scratch, stop_if_asked, seen)
 
     def _published(self, target: Location, data: bytes, digest: int) -> FileRecord:
         with target.writer(self.journal.scratch) as out:
             out.write(data)
-            stat = out.publish()
+            return self._recorded(target, out.publish(), digest)
+
+    def _recorded(self, target: Location, stat: Stat, digest: int) -> FileRecord:
         return FileRecord(path_below(self.journal.target, target), stat.size, stat.stamp, digest)
 
     def _absent(self, target: Location) -> FileRecord:
         if target.is_file():
             target.delete()
-        return FileRecord(path_below(self.journal.target, target), 0, 0, 0)
+        return self._recorded(target, Stat(0, 0), 0)
 
     def retire(self, number: int) -> None:
         """Nothing is superfluous."""

@@ -67,7 +67,6 @@ JOINED = 1  # whether a part's unit was joined already
 JOINED_PART = 2  # its index, its chunks
 EMPTIED = 1  # the parts of a unit, deleted by their names
 READ = 2  # the index of a unit, and a range
-INSIDE = 4  # a small file that its store copies: stat and content before, for the digest; stat of both again
 CHECKED = 1  # what tells of a change of a source's file, at the end
 SENT = 32 * MB  # of a large file in each request
 
@@ -131,7 +130,7 @@ def cost_of_copies(operation: CopyUnits) -> Cost:
     large = int(_bytes(level) // SENT)
     sent, read = not level.array.location.is_local, not operation.source.location.is_local
     shared = sent and read and share_store(operation.source.location, level.array.location)
-    for_one = 1 + READ if not fetches_whole(operation.source) else INSIDE if shared else 1
+    for_one = 1 if fetches_whole(operation.source, shared=shared) else 1 + READ
     asked = sent * (files * _published_by(level.array.location) + large) + read * (opened * for_one + large)
     return _cost(files, 0 if read else opened, asked, _bytes(level) / COPY, written=not sent)
 

@@ -109,6 +109,17 @@ def tag_of(answer: Mapping[str, Any]) -> str:
     return str(answer["ETag"])
 
 
+def quoted(tag: str | None) -> str:
+    """Return a tag that the body of an answer tells as headers have it, in quotes, which some stores leave out there.
+
+    Examples
+    --------
+    >>> quoted("e111"), quoted('"e111"'), quoted(None)
+    ('"e111"', '"e111"', '')
+    """
+    return f'"{tag}"' if tag and not tag.endswith('"') else tag or ""
+
+
 def is_ours(files: RemoteFiles, path: str, word: str) -> bool:
     """Whether an object was written with a word, or is what others made of it since."""
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from wkdask.errors import StorageError
+from wkdask.storage.address import kind_of
 from wkdask.storage.location import Location, Stat
 
 COPY_BYTES = 256 << 20
@@ -14,7 +15,11 @@ STORE_BYTES = COPY_BYTES >> 4
 
 
 def copy_file(
-    source: Location, target: Location, scratch: Location | None = None, between: Callable[[], None] | None = None
+    source: Location,
+    target: Location,
+    scratch: Location | None = None,
+    between: Callable[[], None] | None = None,
+    seen: Stat | None = None,
 ) -> Stat:
     """Copy a file, which appears whole; the system copies, or shares the blocks, where it can, and holes stay holes.
 
@@ -26,6 +31,8 @@ def copy_file(
         Where the bytes lie until they are complete; default: beside the target.
     between
         Called now and then; what it raises ends the copy, and leaves the target as it was.
+    seen
+        What was seen of the source, which must be that still; default: it is looked at.
 
     Returns
     -------
@@ -43,23 +50,24 @@ def copy_file(
     >>> copy_file(Location("memory://copy-file/a"), Location("memory://copy-file/b")).size
     5
     """
-    stat = source.stat()
+    stat = seen or source.stat()
     if stat is None:
         raise StorageError(f"{source} can not be copied: there is no such file. Check the path.")
+    shared = share_store(source, target)
     with target.writer(scratch) as out:
-        for start, stop in _pieces(source, stat.size, share_store(source, target)):
+        for start, stop in _pieces(source, stat.size, shared):
             if between:
                 between()
             out.seek(start)
-            if source.is_local or share_store(source, target):
-                out.copy(source, start, stop)
+            if source.is_local or shared:
+                out.copy(source, start, stop, stat)
                 continue
             data = source.read_bytes(start, stop)
             if len(data) < stop - start:
                 raise StorageError(f"{source} ends before byte {stop}: it was changed meanwhile. Copy it again.")
             out.write(data)
-        # else pieces of two files may be put together
-        if (source.is_local or stat.size > STORE_BYTES) and source.stat() != stat:
+        # else pieces of two files may be put together; what a store copies, it compares by itself
+        if (source.is_local or (stat.size > STORE_BYTES and not shared)) and source.stat() != stat:
             raise StorageError(f"{source} was changed while it was copied. Copy it again.")
         out.seek(stat.size)
         return out.publish()
@@ -67,7 +75,7 @@ def copy_file(
 
 def share_store(source: Location, target: Location) -> bool:
     """Whether a store holds both, and may copy one to the other by itself."""
-    if source.is_local or target.is_local:
+    if kind_of(source.url) not in ("s3", "gcs") or target.is_local:
         return False
     return getattr(source.files()[0], "fs", None) is getattr(target.files()[0], "fs", None)
 

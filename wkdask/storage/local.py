@@ -168,7 +168,7 @@ class LocalWriter:
             self._file.truncate(self._reach)
         self._file.seek(position)
 
-    def copy(self, source: Location, start: int, stop: int) -> None:
+    def copy(self, source: Location, start: int, stop: int, seen: Stat | None = None) -> None:  # noqa: ARG002
         """Append a range of another file inside the kernel, or in pieces where it can not."""
         self._file.flush()
         with open(source.url, "rb") as other:

@@ -75,8 +75,8 @@ class Writer(Protocol):
         """Append bytes."""
         ...
 
-    def copy(self, source: Location, start: int, stop: int) -> None:
-        """Append a range of another file, without passing it through Python where the system can."""
+    def copy(self, source: Location, start: int, stop: int, seen: Stat | None = None) -> None:
+        """Append a range of another file, which is what was seen, without passing it through Python where the system can."""
         ...
 
     def seek(self, position: int) -> None:

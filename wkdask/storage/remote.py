@@ -10,7 +10,7 @@ from glob import has_magic
 from typing import Any, TypeVar
 
 from wkdask.storage.address import GCS, HTTP, S3, Address, kind_of
-from wkdask.storage.conditional import put_if, tag_of
+from wkdask.storage.conditional import put_if, quoted, tag_of
 from wkdask.storage.faults import IgnoresRangeError, NoBucketError, is_absent, said
 from wkdask.storage.location import Stat
 from wkdask.storage.options import Options
@@ -230,9 +230,7 @@ class RemoteFiles:
             return self._names(path)
         try:
             found = self.persistently(lambda: self.fs.ls(path, detail=False), path)
-        except FileNotFoundError:
-            return []
-        except NotADirectoryError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         names = (entry.rstrip("/").rpartition("/")[2] for entry in found if entry.strip("/") != path.strip("/"))
         return sorted({name for name in names if name})
@@ -268,7 +266,10 @@ class RemoteFiles:
         root = f"{path.strip('/')}/"
         if self.protocol in S3:
             bucket = self.fs.split_path(path)[0]
-            found = ((f"{bucket}/{one['Key']}", {**one, "size": one["Size"]}) for one in self._listed(path))
+            found = (
+                (f"{bucket}/{one['Key']}", {**one, "size": one["Size"], "ETag": quoted(one.get("ETag"))})
+                for one in self._listed(path)
+            )
         else:
             found = iter(self.persistently(lambda: self.fs.find(path, detail=True), path).items())
         yield from ((name.strip("/").removeprefix(root), one) for name, one in found if name.strip("/").startswith(root))

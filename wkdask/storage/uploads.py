@@ -14,11 +14,12 @@ import secrets
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from wkdask.storage.address import GCS, S3
-from wkdask.storage.conditional import is_ours
+from wkdask.storage.conditional import is_ours, quoted
+from wkdask.storage.copied_inside import MOST_AT_ONCE, copy_inside, source_of_s3
 from wkdask.storage.events import notify
 from wkdask.storage.location import WORK_FOLDER, Location, Stat
 from wkdask.storage.ranges import WORD
@@ -31,8 +32,6 @@ SPOOL_BYTES = 32 << 20
 
 LEAST_PART = 5 << 20
 MOST_COPIED = 1 << 30
-MOST_AT_ONCE = 5 << 30
-"""Of a copy by one request."""
 
 NOTE_BYTES = 4096
 _NOTE = re.compile(r"\..+\.[0-9a-f]+-[0-9a-f]{12}\.tmp")
@@ -40,12 +39,16 @@ _NOTE = re.compile(r"\..+\.[0-9a-f]+-[0-9a-f]{12}\.tmp")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes that the store has already: from ``at`` on in the new object, those of ``path`` from ``start`` on."""
+    """Bytes that the store has already: from ``at`` on in the new object, those of ``path`` from ``start`` on.
+
+    ``seen`` is what was seen of all of ``path``, where it must be that still.
+    """
 
     at: int
     size: int
     path: str
     start: int
+    seen: Stat | None = None
 
     @property
     def stop(self) -> int:
@@ -132,13 +135,13 @@ class RemoteWriter:
             self._spool.write(b"\0")  # of buffers in memory, truncate makes none longer
         self._spool.seek(position)
 
-    def copy(self, source: Location, start: int, stop: int) -> None:
+    def copy(self, source: Location, start: int, stop: int, seen: Stat | None = None) -> None:
         """Append a range of another object: inside the store, where both lie in the same."""
         files, path = source.files()
         own = getattr(files, "fs", None) is self._files.fs and self._files.protocol in S3 | GCS
         if own and stop > start:
             at = self._spool.tell()
-            self._pieces.append(Piece(at, stop - start, path, start))
+            self._pieces.append(Piece(at, stop - start, path, start, seen))
             self.seek(at + stop - start)
             return
         for data in _read(source, start, stop):
@@ -148,34 +151,27 @@ class RemoteWriter:
         """Upload; the object is there when all of it is."""
         size = self._spool.seek(0, io.SEEK_END)
         self._pieces.sort(key=lambda piece: piece.at)
-        tag = ""  # of the answer; where that has none, the store is asked
-        if not self._copied_whole(size):
-            if size <= SPOOL_BYTES and not any(piece.size >= 2 * LEAST_PART for piece in self._pieces):
-                tag = self._files.put(self._path, self._bytes(0, size))
-            elif self._files.protocol in S3:
-                tag = self._upload(size)
-            else:
-                self._files.persistently(lambda: self._stream(size), self._path)
-        notify("publish", f"{self._files.protocol}://{self._path.lstrip('/')}")
-        return Stat(size, 0, tag) if tag else self._files.stat(self._path) or Stat(size, 0)
-
-    def _copied_whole(self, size: int) -> bool:
-        """Copy inside the store, where the new object is all of an old one."""
-        if len(self._pieces) != 1:
-            return False
-        piece, files = self._pieces[0], self._files
-        if piece.at or piece.start or piece.size != size or size > MOST_AT_ONCE:
-            return False
-        found = files.stat(piece.path)
-        if found is None or found.size != size:
-            return False
-        if files.protocol in S3:
-            (bucket, key, _), (old_bucket, old_key, _) = files.fs.split_path(self._path), files.fs.split_path(piece.path)
-            source = {"Bucket": old_bucket, "Key": old_key}
-            files.persistently(lambda: files.fs.call_s3("copy_object", Bucket=bucket, Key=key, CopySource=source), self._path)
+        if (source := self._whole_source(size)) is not None:
+            tag = copy_inside(self._files, source.path, self._path, source.seen.tag if source.seen else "")
+        elif size <= SPOOL_BYTES and not any(piece.size >= 2 * LEAST_PART for piece in self._pieces):
+            tag = self._files.put(self._path, self._bytes(0, size))
+        elif self._files.protocol in S3:
+            tag = self._upload(size)
         else:
-            files.persistently(lambda: files.fs.cp_file(piece.path, self._path), self._path)
-        return True
+            self._files.persistently(lambda: self._stream(size), self._path)
+            tag = ""
+        notify("publish", f"{self._files.protocol}://{self._path.lstrip('/')}")
+        return Stat(size, 0, tag) if tag else self._files.stat(self._path) or Stat(size, 0)  # some answers tell none
+
+    def _whole_source(self, size: int) -> Piece | None:
+        """Return the object that the new one is all of, where the store copies it by one request."""
+        if len(self._pieces) != 1:
+            return None
+        piece = self._pieces[0]
+        if piece.at or piece.start or piece.size != size or (size > MOST_AT_ONCE and self._files.protocol in S3):
+            return None
+        seen = piece.seen or self._files.stat(piece.path)
+        return replace(piece, seen=seen) if seen and seen.size == size else None
 
     def _bytes(self, start: int, stop: int) -> bytes:
         """Return a range of what the object will hold, with pieces read from the store."""
@@ -228,12 +224,9 @@ class RemoteWriter:
                 lambda: files.fs.call_s3("upload_part", **target, PartNumber=number, Body=data), self._path
             )
             return str(sent["ETag"])
-        bucket, key, _ = files.fs.split_path(piece.path)
         shift = piece.start - piece.at
-        where = {
-            "CopySource": {"Bucket": bucket, "Key": key},
-            "CopySourceRange": f"bytes={part.start + shift}-{part.stop + shift - 1}",
-        }
+        where = source_of_s3(files.fs, piece.path, piece.seen.tag if piece.seen else "")
+        where["CopySourceRange"] = f"bytes={part.start + shift}-{part.stop + shift - 1}"
         copied = files.persistently(
             lambda: files.fs.call_s3("upload_part_copy", **target, **where, PartNumber=number), self._path
         )
@@ -253,7 +246,7 @@ class RemoteWriter:
             if not files.persistently(lambda: is_ours(files, self._path, word), self._path):
                 raise
             return ""
-        return str(done.get("ETag") or "")
+        return quoted(done.get("ETag"))
 
     def _stream(self, size: int) -> None:
         """Send an object piecewise by its client, which shows it when it is closed; where that fails, it never is."""
