@@ -132,5 +132,5 @@ def test_a_second_run_is_told_who_holds_the_first(convert, slices, tmp_path):
     assert done.code == 6
     assert '"exit_code": 6' in done.out
     assert all(word in done.err for word in (socket.gethostname(), f"process {os.getpid()}", "Wait for it to end"))
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 15
     assert convert(source, tmp_path / "ds").code == 0

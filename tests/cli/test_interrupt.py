@@ -19,7 +19,8 @@ from wkdask.storage import Location
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
-SECONDS = 3.0
+SECONDS = 12.0
+"""One, and what a busy machine takes; a task that does not listen sleeps for 30."""
 
 
 @pytest.fixture(scope="module")

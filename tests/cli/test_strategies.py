@@ -104,7 +104,7 @@ def test_ctrl_c_leaves_a_scheduler_of_others_alone(convert, slices, tmp_path, sc
     begun = time.monotonic()
     child.send_signal(signal.SIGINT)
     said = child.communicate(timeout=30)[1]
-    assert (child.returncode, time.monotonic() - begun < 3) == (130, True), said
+    assert (child.returncode, time.monotonic() - begun < 12) == (130, True), said
     done = convert(source, tmp_path / "ds", "--codec", "zstd:19", "--distribution-strategy", scheduler)
     assert done.code == 0, done.err
     np.testing.assert_array_equal(wk.Dataset.open(tmp_path / "ds").get_layer("em").get_mag(1).read()[0], volume)
@@ -117,7 +117,7 @@ def test_nobody_listens(convert, slices, tmp_path):
         address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
     begun = time.monotonic()
     done = convert(source, tmp_path / "ds", "--distribution-strategy", address)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 15  # dask itself waits for 30
     assert done.code == 2
     assert all(word in done.err for word in ("No Dask scheduler answers at", address, "Check the address."))
     assert not (tmp_path / "ds").exists()

@@ -203,5 +203,7 @@ def _wait_until_gone(name: str) -> None:
         left = [job for job in slurm_commands.jobs_of(name).values() if not job.ended or job.state == "COMPLETING"]
         if not left:
             return
+        if not all(job.ended for job in left):  # such as one that was on its way when we cancelled them
+            slurm_commands.cancel(name)
         time.sleep(0.2)
     logging.getLogger("wkdask.clusters").warning("Slurm has not ended %s yet", ", ".join(map(str, left)))
