@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from tests.clusters.conftest import encrypted
 from wkdask.clusters import slurm_commands
+from wkdask.clusters.interrupts import LAST
 from wkdask.clusters.job_keeper import JobKeeper
 from wkdask.clusters.job_resources import parse_job_resources, slurm_bytes, slurm_seconds
 from wkdask.clusters.job_script import job_script, request_of
 from wkdask.clusters.launch import launcher_of
+from wkdask.clusters.launcher import Started
 from wkdask.clusters.settings import Choice, section
 from wkdask.clusters.slurm_commands import Job
 from wkdask.errors import InputError, StorageError
@@ -212,25 +214,40 @@ def test_a_job_that_ends_is_replaced(queue):
     assert queue.keeper.alive == {"3", "4"}
 
 
-@pytest.mark.parametrize(("wrong", "submitted", "cancelled"), [(InputError, 0, 0), (InputError, 1, 1), (StorageError, 0, 1)])
-def test_a_start_that_fails_leaves_no_job(monkeypatch, wrong, submitted, cancelled):
-    """What is refused is not there; where nothing is heard, it may be. What went wrong first is told."""
+@pytest.mark.parametrize("submitted", [0, 1])
+@pytest.mark.parametrize("wrong", [InputError, StorageError, KeyboardInterrupt])
+def test_a_start_that_fails_leaves_no_job(monkeypatch, wrong, submitted):
+    """A job may be there although its number was not heard. What went wrong first is told."""
     queue = Queue(monkeypatch)
+    launcher = launcher_of(Choice("slurm", 2, "mem=1G"))
+    late = iter([{}, {"9": Job("9", "PENDING", "", "")}, {}])  # it is there only at the second look
 
     def submit(script):
         if queue.submitted == submitted:
             raise wrong("first")
         return queue.submit(script)
 
-    def cancel(name):
-        queue.cancel(name)
-        raise InputError("second")
-
     monkeypatch.setattr(slurm_commands, "submit", submit)
-    monkeypatch.setattr(slurm_commands, "cancel", cancel)
-    with pytest.raises(wrong, match="first"):
-        queue.keeper.start()
-    assert queue.cancelled == cancelled
+    monkeypatch.setattr(slurm_commands, "jobs_of", lambda name: next(late))
+    with pytest.raises(wrong, match="first"), Started(launcher):
+        raise AssertionError
+    assert queue.cancelled >= 3 and next(late, None) is None and not LAST
+
+
+def test_what_went_wrong_is_told_where_jobs_can_not_be_cancelled(monkeypatch):
+    queue = Queue(monkeypatch)
+
+    def fail(name):
+        queue.cancel(name)
+        raise StorageError("second")
+
+    monkeypatch.setattr(slurm_commands, "cancel", fail)
+    with pytest.raises(StorageError, match="second"), Started(launcher_of(Choice("slurm", 2, "mem=1G"))):
+        pass
+    monkeypatch.setattr(slurm_commands, "submit", fail)
+    with pytest.raises(StorageError, match="second"), Started(launcher_of(Choice("slurm", 2, "mem=1G"))):
+        raise AssertionError
+    assert not LAST
 
 
 def test_failures_count_only_in_a_row(queue):

@@ -179,6 +179,21 @@ def test_ctrl_c_between_a_start_and_the_block_that_ends_it(moment, slurm, stack,
     assert set(slurm.jobs()) == set(slurm.jobs("COMPLETING"))
 
 
+def test_ctrl_c_at_the_end_of_a_start_leaves_no_job_of_scripts(slurm):
+    """Where no command line ends the process."""
+    script = (
+        "import os, signal, wkdask as wk\n"
+        "from wkdask.clusters.slurm import Slurm\n"
+        "real = Slurm.start\n"
+        "Slurm.start = lambda self: (real(self), os.kill(os.getpid(), signal.SIGINT))\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"with wk.cluster('slurm', jobs=2, job_resources='{RESOURCES},begin=now+1hour'): pass"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert "KeyboardInterrupt" in ended.stderr, ended.stderr
+    assert set(slurm.jobs()) == set(slurm.jobs("COMPLETING"))
+
+
 def test_jobs_that_wait_say_why(slurm, caplog):
     with wk.cluster("slurm", jobs=2, job_resources=f"{RESOURCES},begin=now+1hour", poll_interval="0.1s"):
         wait_until(lambda: "BeginTime" in caplog.text)

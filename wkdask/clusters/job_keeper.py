@@ -11,7 +11,7 @@ from pathlib import Path
 
 from wkdask.clusters import slurm_commands as slurm
 from wkdask.clusters.slurm_commands import Job
-from wkdask.errors import InputError, WkdaskError
+from wkdask.errors import WkdaskError
 
 log = logging.getLogger("wkdask.clusters")
 
@@ -46,6 +46,10 @@ class JobKeeper:
         Folder of what the jobs print.
     retire
         Called with how many jobs are too many; ends so many of those that have nothing to do, and returns their numbers.
+    alive
+        Numbers of the jobs that are there.
+    submitted, unheard
+        Whether Slurm was asked for a job at all, and whether it was once not heard what became of that: the job may be there.
     """
 
     name: str
@@ -58,7 +62,8 @@ class JobKeeper:
     logs: str = ""
     retire: Callable[[int], set[str]] = lambda _: set()
     alive: set[str] = field(default_factory=set)
-    _unheard: bool = False
+    submitted: bool = False
+    unheard: bool = False
     _seen: set[str] = field(default_factory=set)
     _failed: list[Job] = field(default_factory=list)
     _retired: set[str] = field(default_factory=set)
@@ -79,16 +84,11 @@ class JobKeeper:
         self._thread = threading.Thread(target=self._watch, daemon=True, name="wkdask-jobs")
         self._thread.start()
 
-    def stop(self) -> None:
-        """Look no more."""
+    def stop(self, seconds: float | None = None) -> None:
+        """Look no more, and submit nothing; wait for what is just being done, for some seconds at most."""
         self._over.set()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
-
-    @property
-    def submitted(self) -> bool:
-        """Whether there may be jobs: an interruption keeps the number of one from us that Slurm has."""
-        return bool(self.alive) or self._unheard
+            self._thread.join(seconds)
 
     def cancel(self) -> None:
         """Cancel all jobs."""
@@ -96,13 +96,12 @@ class JobKeeper:
             slurm.cancel(self.name)
 
     def _submit(self) -> None:
-        self._unheard = True
+        self.submitted = True
         try:
             self.alive.add(slurm.submit(self.script))
-        except InputError:  # refused: there is no job
-            self._unheard = False
+        except BaseException:  # a refusal, perhaps; or a Ctrl-C, or a controller that is late
+            self.unheard = True
             raise
-        self._unheard = False
 
     def _watch(self) -> None:
         while not self._over.wait(self.interval):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any, Protocol
 
 from wkdask.clusters.worker_settings import NO_SPILL
@@ -67,6 +68,8 @@ class Started:
         try:
             self._launcher.start()
         except BaseException:
+            with suppress(Exception):  # it may have started, as where a Ctrl-C came at the end of that
+                self._launcher.close(at_once=True)
             self._config.__exit__(None, None, None)
             raise
         return self._launcher

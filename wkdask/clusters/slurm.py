@@ -8,7 +8,6 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from wkdask.clusters import slurm_commands
@@ -17,10 +16,13 @@ from wkdask.clusters.interrupts import LAST, held_back
 from wkdask.clusters.job_keeper import JobKeeper
 from wkdask.clusters.job_script import JobRequest, job_script, log_directory, request_of
 from wkdask.clusters.launcher import CLOSE_SECONDS, cancel_all
-from wkdask.errors import InputError
+from wkdask.errors import InputError, WkdaskError
 
 GONE_SECONDS = 20.0
 """How long we wait for cancelled jobs to be gone."""
+
+STOP_SECONDS = 1.0
+"""How long a process that ends waits for a job that is just being submitted."""
 
 MEMORY_SHARE = 0.9
 """What of a job's memory tasks may take; the rest is for what watches over the workers."""
@@ -66,6 +68,7 @@ class Slurm:
         self.processes = 1 + self.jobs * self.request.workers * self.request.processes
         self.memory_limit: int | None = int(self.jobs * self.request.workers * self.request.memory * MEMORY_SHARE)
         self.client: Any = None
+        self.keeper: JobKeeper | None = None
         self.failure = ""
 
     def start(self) -> None:
@@ -73,14 +76,15 @@ class Slurm:
         from distributed import Client
         from distributed.utils import LoopRunner
 
-        LAST[self.request.name] = partial(slurm_commands.cancel, self.request.name)
+        LAST[self.request.name] = self._end_in_the_middle
         self._loop = LoopRunner()
         with held_back():
             self._loop.start()
         try:
             self._open(Client)
         except BaseException:
-            self._close(1.0)
+            with suppress(WkdaskError):  # what went wrong first says more
+                self._close(1.0)
             raise
 
     def _open(self, client_class: Any) -> None:
@@ -158,26 +162,42 @@ class Slurm:
         with suppress(Exception):  # the cluster may be closing at the same time
             cancel_all(self.client)
 
+    def _end_in_the_middle(self) -> None:
+        """Cancel the jobs, where this process ends and nobody closes the cluster."""
+        if self.keeper is not None:
+            self.keeper.stop(STOP_SECONDS)  # else it would replace them
+        slurm_commands.cancel(self.request.name)
+
     def close(self, *, at_once: bool) -> None:
         """Cancel the jobs, and wait until they are gone."""
-        if at_once:
+        if at_once and self.keeper is not None:
             with suppress(Exception):  # first, as whoever pressed Ctrl-C waits no second
                 self.keeper.cancel()
-        self.keeper.stop()
         self._close(1.0 if at_once else CLOSE_SECONDS)
 
     def _close(self, seconds: float) -> None:
+        """End all of it, whatever of it fails; then say that jobs could not be cancelled, where that is so."""
+        keeper, wrong = self.keeper, None
+        if keeper is not None:
+            keeper.stop()
         with suppress(Exception):
             self.client.close(timeout=seconds)
-        keeper = getattr(self, "keeper", None)
-        if keeper is not None:
-            keeper.cancel()
+        try:
+            if keeper is not None:
+                keeper.cancel()
+        except WkdaskError as error:
+            wrong = error
         with suppress(Exception):
             self._cluster.close(timeout=seconds)
-        self._loop.stop()
-        if keeper is not None and keeper.submitted:
-            _wait_until_gone(self.request.name)
+        with suppress(Exception):
+            self._loop.stop()
+        if keeper is not None and keeper.submitted and not wrong:
+            with suppress(WkdaskError):
+                _wait_until_gone(self.request.name, looks=2 if keeper.unheard else 1)
+        self.keeper = None
         LAST.pop(self.request.name, None)
+        if wrong:
+            raise wrong
 
 
 def job_of(worker: object) -> str:
@@ -197,13 +217,15 @@ def _read(resources: Any) -> dict[str, str]:
     return parse_job_resources(resources)
 
 
-def _wait_until_gone(name: str) -> None:
+def _wait_until_gone(name: str, looks: int) -> None:
+    """Wait until so many looks find no job of a name; one that was on its way when we cancelled them is cancelled, too."""
     deadline = time.monotonic() + GONE_SECONDS
     while time.monotonic() < deadline:
         left = [job for job in slurm_commands.jobs_of(name).values() if not job.ended or job.state == "COMPLETING"]
-        if not left:
+        looks -= not left
+        if not looks:
             return
-        if not all(job.ended for job in left):  # such as one that was on its way when we cancelled them
+        if not all(job.ended for job in left):
             slurm_commands.cancel(name)
         time.sleep(0.2)
     logging.getLogger("wkdask.clusters").warning("Slurm has not ended %s yet", ", ".join(map(str, left)))
