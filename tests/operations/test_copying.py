@@ -29,7 +29,8 @@ from wkdask.metadata import FILE_NAME, LayerProperties
 from wkdask.operations import Running
 from wkdask.operations.copying import Origin, plan_copy_layer
 from wkdask.operations.copying_shape import Wishes
-from wkdask.operations.copying_tasks import CopyChunks, CopyUnits, files_below
+from wkdask.operations.copying_tasks import CopyChunks, CopyUnits
+from wkdask.operations.copying_trees import files_below
 from wkdask.operations.tiles import WriteTiles
 from wkdask.storage import Location, copy_file
 

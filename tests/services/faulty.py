@@ -50,11 +50,12 @@ class Fault:
 
 @dataclass
 class Proxy:
-    """Where the proxy listens, what it does, and what it saw: method and path of each request."""
+    """Where the proxy listens, what it does, and what it saw: method and path of each request, and copies inside S3."""
 
     endpoint: str
     faults: list[Fault] = field(default_factory=list)
     seen: list[tuple[str, str]] = field(default_factory=list)
+    copies: int = 0
     fired: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
     dice: random.Random = field(default_factory=lambda: random.Random(7))
@@ -82,6 +83,7 @@ def faulty(endpoint: str) -> Iterator[Proxy]:  # noqa: C901 - a handler of reque
 
         def handle_any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            proxy.copies += "x-amz-copy-source" in self.headers
             fault = proxy.pick(self.command, self.path)
             if fault.reset:
                 self.hang_up()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from threading import Thread
@@ -55,12 +56,32 @@ def test_a_folder_is_never_denied_by_a_broken_connection(
             (place / "a").is_folder()
 
 
-@pytest.mark.parametrize("whole", [False, True], ids=["a file", "a folder"])
-def test_deleting_beside_others_is_no_error(google_behind: tuple[Location, Proxy], gcs: Google, whole: bool) -> None:
+@pytest.mark.parametrize("kind", ["s3", "gcs"])
+def test_deleting_beside_writers_is_no_error(kind: str, request: pytest.FixtureRequest) -> None:
+    place = request.getfixturevalue(kind).place / "x"
+
+    def flap(number: int) -> None:
+        for turn in range(12):
+            if number:
+                (place / "y").write_bytes(b"%d" % turn)
+            else:
+                place.delete_files(["y"])
+                (place / "y").delete()
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(flap, range(3)))
+    place.delete()
+    assert not place.is_folder()
+
+
+@pytest.mark.parametrize(("whole", "requests"), [(False, 1), (True, 4)], ids=["a file", "a folder"])
+def test_deleting_what_others_delete_is_no_error(
+    google_behind: tuple[Location, Proxy], gcs: Google, whole: bool, requests: int
+) -> None:
     """Whatever of ours is gone, or there again, when a request arrives."""
     place, proxy = google_behind
     other, once = gcs.place / "x" / "y", proxy.pick
-    for first in range(4):
+    for first in range(requests):
         other.write_bytes(b"1")
         turns = iter(range(9))
 
@@ -72,6 +93,7 @@ def test_deleting_beside_others_is_no_error(google_behind: tuple[Location, Proxy
 
         proxy.pick = pick  # type: ignore[method-assign]
         (place / "x").delete() if whole else (place / "x").delete_files(["y"])
+        assert next(turns, 9) > first  # as many requests there were at least
     proxy.pick = once  # type: ignore[method-assign]
     (place / "x").delete()
     assert not (place / "x").is_folder()
@@ -81,24 +103,26 @@ def test_a_lease_given_up_twice_leaves_that_of_the_next(place: Location, proxy: 
     first, second = Lease(place / "run.json", "first"), Lease(place / "run.json", "second")
     first.__enter__()
     taken: list[Lease] = []
+    taking: list[Thread] = []
     once = proxy.pick
+
+    def take() -> None:
+        while not taken:  # the request is on its way
+            with suppress(LockedError):
+                taken.append(second.__enter__())
 
     def pick(method: str, path: str) -> Fault:
         fault = once(method, path)
         if fault.lost:
-
-            def take() -> None:
-                while not taken:  # the request is on its way
-                    with suppress(LockedError):
-                        taken.append(second.__enter__())
-
-            Thread(target=take).start()
+            taking.append(Thread(target=take, daemon=True))
+            taking[0].start()
         return fault
 
     proxy.pick = pick  # type: ignore[method-assign]
     proxy.faults = [Fault("POST", "delete", lost=True, times=1)]
     monkeypatch.setattr(lease, "FIRST_PAUSE", 1.0)
     first.__exit__(None, None, None)
+    taking[0].join(30)
     assert taken and (owner := current_owner(place / "run.json")) and owner.work == "second"
     second.__exit__(None, None, None)
 

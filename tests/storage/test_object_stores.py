@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 
 from tests.services.faulty import Fault, Proxy, faulty
 from tests.services.google import Google
+from tests.services.recording import recording
 from tests.services.stores import BUCKET, READER, READER_SECRET, Store
 from wkdask.errors import StorageError
 from wkdask.storage import (
     Location,
+    Stat,
     conditional,
     copy_file,
     observe,
@@ -148,7 +150,7 @@ def test_a_store_copies_what_was_seen_or_nothing(kind: str, request: pytest.Fixt
     store = request.getfixturevalue(kind)
     with faulty(store.endpoint) as proxy:
         place = replace(store, endpoint=proxy.endpoint).place
-        for size in (10, LEAST_PART * 4):
+        for size in (10, LEAST_PART * 3):
             (place / "a").write_bytes(b"1" * size)
             seen = (place / "a").stat()
             proxy.seen.clear()
@@ -157,12 +159,30 @@ def test_a_store_copies_what_was_seen_or_nothing(kind: str, request: pytest.Fixt
             assert (place / "b").read_bytes() == b"1" * size
             (place / "a").write_bytes(b"2" * size)
             (place / "b").delete()
-            with pytest.raises(StorageError, match="was changed or deleted while it was copied"):
+            with pytest.raises(StorageError, match=r"/a was changed or deleted while it was copied. Stop its"):
                 copy_file(place / "a", place / "b", seen=seen)
             (place / "a").delete()
-            with pytest.raises(StorageError, match="was changed or deleted while it was copied"):
+            with pytest.raises(StorageError, match=r"/a was changed or deleted while it was copied. Stop its"):
                 copy_file(place / "a", place / "b", seen=seen)
             assert not (place / "b").is_file()
+
+
+@pytest.mark.parametrize(("kind", "body"), [("s3", b"<CopyObjectResult/>"), ("gcs", b"{}")])
+def test_a_copy_that_is_not_told_to_be_done_is_none(kind: str, body: bytes, request: pytest.FixtureRequest) -> None:
+    with recording(body=body, path="") as (here, _), dask.config.set({"wkdask.storage.retry-seconds": 0}):
+        place = replace(request.getfixturevalue(kind), endpoint=here).place
+        with pytest.raises(StorageError, match="did not answer properly"):
+            copy_file(place / "a", place / "b", seen=Stat(10, 0, '"1"'))
+
+
+def test_what_was_seen_counts_between_stores(s3: Store) -> None:
+    other = Location(f"memory://{s3.folder}/a")
+    for source, target in ((s3.place / "a", other), (other, s3.place / "a")):
+        source.write_bytes(b"1" * 10)
+        seen = source.stat()
+        source.write_bytes(b"2" * 20)
+        with pytest.raises(StorageError, match="was changed while it was copied"):
+            copy_file(source, target, seen=seen)
 
 
 def test_what_a_customers_key_encrypts_is_copied_with_it(s3: Store, big: bytes) -> None:

@@ -290,3 +290,18 @@ def test_protocols_whose_host_is_in_the_url_are_asked_there() -> None:
     with no_patience(), pytest.raises((StorageError, InputError)) as caught:
         Location("ftp://127.0.0.1:9/ds/a").read_bytes()
     assert "missing 1 required positional argument" not in str(caught.value)
+
+
+def test_a_whole_answer_is_counted_and_not_asked_for_again(serve: Serve) -> None:
+    """Where a server tells no size, and sends all though a byte was asked for."""
+    seen: list[str] = []
+    whole = Odd.answer
+
+    def answer(self: Odd) -> None:
+        seen.append(self.command)
+        whole(self)
+
+    url = serve(told="nothing", ranges=False, do_GET=answer, do_HEAD=answer)
+    place = Location(f"{url}/datasource-properties.json")
+    found = place.stat()
+    assert found and seen == ["HEAD", "GET"] and found.size == len(place.read_bytes())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +18,8 @@ from tests.services.faulty import Fault, faulty
 from wkdask.errors import UnitsFailedError
 from wkdask.formats import FORMATS, ArraySpec
 from wkdask.geometry.grid import Box
+from wkdask.operations.copying import plan_copy_dataset
+from wkdask.operations.copying_tasks import CopyUnits
 from wkdask.storage import Location, Options, observe, retries, storage_options
 
 HOMES = ["local", "memory", "s3", "gcs"]
@@ -225,3 +229,45 @@ def test_secrets_are_in_nothing_that_runs_leave(s3, source, run, cli, capsys):  
     assert "nobody" not in out[-1] and "access key" in out[-1]
     assert not [text for text in out if secret in text]
     assert secret not in repr(Options(s3.options))
+
+
+@pytest.mark.parametrize("kind", ["s3", "gcs"])
+@pytest.mark.parametrize(
+    ("form", "chunk", "packed"), [("neuroglancerPrecomputed", 8, True), ("zarr", 8, False), ("zarr", 128, False)]
+)
+def test_what_a_store_has_copied_is_what_the_receipt_says(kind: str, form: str, chunk: int, packed: bool, request: Any) -> None:
+    place, box = request.getfixturevalue(kind).place, wk.BoundingBox((0, 0, 0), (chunk, chunk, chunk))
+    layer = wk.Dataset(place / "a", (1, 1, 1)).add_layer("em", "color", data_format=form, bounding_box=box)
+    array = layer.add_mag(1, chunk_shape=chunk, compress=False).array.handle
+    array.write(array.spec.grid.box, np.random.default_rng(0).integers(1, 255, (1, *box.size)).astype("uint8"))
+    file = array.unit_location((0, 0, 0, 0))
+    if packed:  # as the content of which a store says that it is encoded
+        file.write_bytes(gzip.compress(file.read_bytes()))
+    (plan,) = plan_copy_dataset(place / "a", place / "b")
+    plan.run()
+    (copying,) = (stage.operation for stage in plan.stages if isinstance(stage.operation, CopyUnits))
+    (record,) = copying.run(0, 0).files
+    assert copying.is_intact(record)
+    copy = wk.Dataset.open(place / "b").get_layer("em").get_mag(1)
+    assert copy.content_hash() == layer.get_mag(1).content_hash()
+
+
+def test_a_chunk_that_changes_behind_its_digest_is_not_copied(s3, monkeypatch) -> None:
+    """One so large that only its ends are read."""
+    layer = wk.Dataset(s3.place / "a", (1, 1, 1)).add_layer(
+        "em", "color", data_format="zarr", bounding_box=wk.BoundingBox((0, 0, 0), (128, 128, 128))
+    )
+    array = layer.add_mag(1, chunk_shape=128, compress=False).array.handle
+    array.write(array.spec.grid.box, np.ones((1, 128, 128, 128), "uint8"))
+    inspect, file = type(array).inspect, array.unit_location((0, 0, 0, 0))
+
+    def changed(self: Any, index: Any) -> Any:
+        found = inspect(self, index)
+        file.write_bytes(os.urandom(1 << 21))
+        return found
+
+    (plan,) = plan_copy_dataset(s3.place / "a", s3.place / "b")
+    monkeypatch.setattr(type(array), "inspect", changed)
+    with pytest.raises(wk.errors.WkdaskError, match="changed"):
+        plan.run()
+    assert not [path for path, _ in (s3.place / "b" / "em").files_below() if path.endswith("0")]

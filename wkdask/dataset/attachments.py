@@ -26,7 +26,7 @@ from wkdask.dataset.store import DatasetStore
 from wkdask.errors import DatasetExistsError, InputError, ReadOnlyError, StorageError
 from wkdask.metadata import AttachmentProperties, AttachmentsProperties, Properties, validate_layer_name
 from wkdask.metadata.document import listed
-from wkdask.operations.copying_tasks import files_below
+from wkdask.operations.copying_trees import files_below
 from wkdask.operations.existing import resolved
 from wkdask.storage import WORK_FOLDER, Location, copy_file
 from wkdask.storage.lease import Lease

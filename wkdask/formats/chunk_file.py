@@ -222,6 +222,11 @@ class ChunkArray(ABC):
         """Whether a unit's file is one chunk, and nothing is looked up in it."""
         return True
 
+    @property
+    def inspects_ends(self) -> bool:
+        """Whether `inspect` reads no more of a file than its ends."""
+        return True
+
     def whole_file(self, index: Sequence[int], data: bytes) -> tuple[bytes, int]:  # noqa: ARG002
         """Return all bytes of a unit's file, and the digest that `inspect` finds, given these bytes as a store has them."""
         return data, digest(data if len(data) <= 2 * EDGE_BYTES else data[:EDGE_BYTES] + data[-EDGE_BYTES:])

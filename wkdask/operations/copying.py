@@ -26,7 +26,8 @@ from wkdask.operations.copying_target import (
     moved_attachments,
     under_way,
 )
-from wkdask.operations.copying_tasks import CopyTrees, CopyUnits
+from wkdask.operations.copying_tasks import CopyUnits
+from wkdask.operations.copying_trees import CopyTrees
 from wkdask.operations.existing import require_as_said, resolved
 from wkdask.operations.inputs import Inputs
 from wkdask.operations.level import Level

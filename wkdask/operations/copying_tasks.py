@@ -1,4 +1,4 @@
-"""The tasks that copy magnifications: files as they are, encoded chunks in other shards, boxes of voxels, and attachments."""
+"""The tasks that copy magnifications: files as they are, encoded chunks in other shards, boxes of voxels."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from wkdask.arrays.mag_array import read_filled
-from wkdask.errors import ConflictError, InputError
+from wkdask.errors import ConflictError
 from wkdask.formats import ArrayHandle, Zarr3Array, find_format
 from wkdask.formats.shard import MISSING
 from wkdask.formats.writing import in_morton_order
 from wkdask.formats.zarr3_writer import chunk_number
 from wkdask.geometry.grid import Box, Index
-from wkdask.operations.existing import resolved
 from wkdask.operations.level import Level, path_below
 from wkdask.operations.tiles import Array
 from wkdask.plan import Cost, FileRecord, Journal, Receipt, stop_if_asked
@@ -28,7 +27,7 @@ STORE_TASKS = 128
 WHOLE_BYTES = 16 << 20
 """Of a file on a store that is copied by one request."""
 INSIDE_BYTES = 1 << 20
-"""Of a chunk that is fetched for its digest, by one request, where the store copies it; of a larger one only the ends are."""
+"""Of a chunk that is fetched for its digest where the store copies it, although the ends would do."""
 MOST_CHUNKS = 1 << 18
 """Chunks of a unit whose coordinates are listed in memory."""
 
@@ -44,10 +43,11 @@ def same_files(source: ArrayHandle, target: ArrayHandle, data_format: str) -> bo
 def fetches_whole(source: ArrayHandle, *, shared: bool = False) -> bool:
     """Whether an array lies on a store, in files that one request may fetch whole, as they are what they hold.
 
-    Where source and target share a store, which copies by itself, only small ones are.
+    Where source and target share a store, which copies by itself, large ones are not whose digest is that of their ends.
     """
-    small = Box((0,) * len(source.spec.unit), source.spec.unit).size * source.spec.itemsize <= INSIDE_BYTES
-    return not source.location.is_local and getattr(source, "has_whole_files", False) and (small or not shared)
+    large = Box((0,) * len(source.spec.unit), source.spec.unit).size * source.spec.itemsize > INSIDE_BYTES
+    few = shared and large and getattr(source, "inspects_ends", False)
+    return not source.location.is_local and getattr(source, "has_whole_files", False) and not few
 
 
 def _same_fill(source: ArrayHandle, target: ArrayHandle) -> bool:
@@ -166,11 +166,15 @@ class CopyUnits:
         return -(-len(self.level.units) // self._run)
 
     @property
+    def _fetches_whole(self) -> bool:
+        return fetches_whole(self.source, shared=share_store(self.source.location, self.level.array.location))
+
+    @property
     def bytes_needed(self) -> int:
         """Memory of one task: what a file's index takes, or a piece of a file."""
         spec = self.source.spec
         whole = min(WHOLE_BYTES, 2 * Box((0,) * len(spec.unit), spec.unit).size * spec.itemsize)
-        return (20 << 20) + 64 * _chunks(self.source) + (3 * whole if fetches_whole(self.source) else 0)
+        return (20 << 20) + 64 * _chunks(self.source) + (3 * whole if self._fetches_whole else 0)
 
     @property
     def bytes_in(self) -> int:
@@ -238,17 +242,20 @@ class CopyUnits:
                 data, digest = self.source.whole_file(index, answer.data)  # type: ignore[attr-defined]
                 if not shared:
                     return self._published(target, data, digest)
-                return self._recorded(target, self._copy(index, Stat(answer.size, 0, answer.version)), digest)
-        if (found := self.source.inspect(index)) is None:  # DamagedError where it is none of the format
+                if data is answer.data and answer.version:  # else the store keeps it compressed, or does not say what it is
+                    return self._copied_as_seen(place, target, Stat(answer.size, 0, answer.version), digest)
+        found = self.source.inspect(index)  # DamagedError where it is none
+        if found is None:
             return self._absent(target)
-        stat = self._copy(index)
-        if stat.size != found.size:
+        seen = place.stat() if shared else None
+        same = seen is None or seen.stamp == found.stamp
+        record = self._copied_as_seen(place, target, seen, found.digest) if same else None
+        if record is None or record.size != found.size:
             raise ConflictError(f"{place} was changed while it was copied. Stop its writers, and run the same again.")
-        return self._recorded(target, stat, found.digest)
+        return record
 
-    def _copy(self, index: Index, seen: Stat | None = None) -> Stat:
-        place, target = self.source.unit_location(index), self.level.array.unit_location(index)
-        return copy_file(place, target, self.journal.scratch, stop_if_asked, seen)
+    def _copied_as_seen(self, place: Location, target: Location, seen: Stat | None, digest: int) -> FileRecord:
+        return self._recorded(target, copy_file(place, target, self.journal.scratch, stop_if_asked, seen), digest)
 
     def _published(self, target: Location, data: bytes, digest: int) -> FileRecord:
         with target.writer(self.journal.scratch) as out:
@@ -317,84 +324,3 @@ class CopyChunks(CopyUnits):
     def describe(self) -> str:
         """Return what is copied."""
         return f"encoded chunks of mag {self.source.location.name} to {self.level.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class CopyTrees:
-    """Each task copies an attachment, a file or folder that is not looked into.
-
-    Parameters
-    ----------
-    trees
-        From where, and the path below the dataset to where.
-    journal
-        Knows the dataset, and where unfinished files lie.
-    """
-
-    trees: tuple[tuple[Location, str], ...]
-    journal: Journal
-
-    bytes_needed = 32 << 20
-    bytes_in = bytes_out = scratch_needed = parts_bytes = 0  # no voxels
-
-    @property
-    def count(self) -> int:
-        """Number of attachments."""
-        return len(self.trees)
-
-    def dependencies(self, number: int) -> Iterable[tuple[int, int]]:  # noqa: ARG002
-        """Return nothing: the files are there."""
-        return ()
-
-    def consumes(self, number: int) -> Iterable[str]:  # noqa: ARG002
-        """Return nothing: the source stays."""
-        return ()
-
-    def run(self, stage: int, number: int) -> Receipt:
-        """Copy all files."""
-        start = time.perf_counter()
-        source, path = self.trees[number]
-        records = []
-        for below in files_below(source):
-            stop_if_asked()
-            place = self.journal.target / (f"{path}/{below}" if below else path)
-            stat = copy_file(source / below if below else source, place, self.journal.scratch, stop_if_asked)
-            records.append(FileRecord(path_below(self.journal.target, place), stat.size, stat.stamp, 0))
-        return Receipt(
-            stage, number, "done", tuple(records), time.perf_counter() - start, 0, sum(record.size for record in records)
-        )
-
-    def retire(self, number: int) -> None:
-        """Nothing is superfluous."""
-
-    def is_intact(self, record: FileRecord) -> bool:
-        """Whether a file still has the size and the time that were recorded."""
-        stat = (self.journal.target / record.path).stat()
-        return stat is not None and (stat.size, stat.stamp) == (record.size, record.stamp)
-
-    def describe(self) -> str:
-        """Return what is copied."""
-        return f"{len(self.trees)} attachments as they are"
-
-
-def files_below(place: Location) -> Iterator[str]:
-    """Yield the paths of all files below a folder, sorted; of a file, the empty path.
-
-    Raises
-    ------
-    InputError
-        Where a link lies below it: what that leads to may be anything, or the folder itself.
-    """
-    if place.is_file():
-        yield ""
-        return
-    stack, root = [""], resolved(place)
-    while stack:
-        path = stack.pop()
-        here = place / path if path else place
-        if resolved(here) != (f"{root}/{path}" if path else root):
-            raise InputError(f"{here} is a link, so the attachment {place} is not copied. Put the files themselves there.")
-        if path and not here.is_folder():
-            yield path
-        else:
-            stack += [f"{path}/{name}" if path else name for name in reversed(here.names())]

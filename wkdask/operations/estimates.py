@@ -130,8 +130,12 @@ def cost_of_copies(operation: CopyUnits) -> Cost:
     large = int(_bytes(level) // SENT)
     sent, read = not level.array.location.is_local, not operation.source.location.is_local
     shared = sent and read and share_store(operation.source.location, level.array.location)
-    for_one = 1 if fetches_whole(operation.source, shared=shared) else 1 + READ
-    asked = sent * (files * _published_by(level.array.location) + large) + read * (opened * for_one + large)
+    looked = (
+        1 + READ + (shared and getattr(operation.source, "inspects_ends", False))
+    )  # at both ends, and again before the copy
+    for_one = 1 if fetches_whole(operation.source, shared=shared) else looked
+    published = PUBLISHED if shared else _published_by(level.array.location)
+    asked = sent * files * published + read * opened * for_one + (0 if shared else (sent + read) * large)
     return _cost(files, 0 if read else opened, asked, _bytes(level) / COPY, written=not sent)
 
 

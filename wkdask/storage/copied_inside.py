@@ -1,11 +1,14 @@
-"""Copies that a store makes by itself, by one request each, of objects that are still what was seen."""
+"""Copies that a store makes by itself, of objects that are still what was seen."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from wkdask.storage.address import S3
-from wkdask.storage.conditional import quoted
+from wkdask.errors import ConflictError
+from wkdask.storage.address import GCS, S3
+from wkdask.storage.conditional import quoted, tag_of
 from wkdask.storage.faults import is_conflict
 
 if TYPE_CHECKING:
@@ -15,8 +18,13 @@ MOST_AT_ONCE = 5 << 30
 """Of a copy by one request to S3."""
 
 
+def copies_inside(files: Any, others: Any) -> bool:
+    """Whether one store holds the files of both, and copies one to the other by itself."""
+    return getattr(files, "protocol", "") in S3 | GCS and getattr(others, "fs", None) is files.fs
+
+
 def copy_inside(files: RemoteFiles, source: str, target: str, tag: str) -> str:
-    """Let a store copy an object; return the new one's tag, empty where none is told.
+    """Let a store copy an object; return the new one's tag.
 
     Parameters
     ----------
@@ -25,26 +33,36 @@ def copy_inside(files: RemoteFiles, source: str, target: str, tag: str) -> str:
     source, target
         Paths in it.
     tag
-        Of the source, as `Stat.tag` has it, which it must have still; empty: any.
+        Of the source, as `Stat.tag` has it; empty: any. A bucket of Google's that keeps versions copies the one with the tag.
 
     Raises
     ------
-    OSError
-        Where it has another one, or is gone.
+    ConflictError
+        Where the source has another tag, or is gone.
     """
-    call = _copied_by_s3 if files.protocol in S3 else _copied_by_google
+    with unchanged(files, source, FileNotFoundError):
+        if files.protocol in S3:
+            return files.persistently(lambda: _copied_by_s3(files.fs, source, target, tag), target)
+        more = {"sourceGeneration": tag} if tag.isdecimal() else {}
+        while True:  # a large object takes some requests
+            done = files.persistently(lambda: _copied_by_google(files.fs, source, target, more), target)
+            if done.get("done"):
+                return str((done.get("resource") or {}).get("generation") or "")
+            more["rewriteToken"] = str(done["rewriteToken"])
+
+
+@contextmanager
+def unchanged(files: RemoteFiles, source: str, *missing: type[Exception]) -> Iterator[None]:
+    """Say that an object was changed where a condition on it does not hold, or an error tells that it is missing."""
     try:
-        return files.persistently(lambda: call(files.fs, source, target, tag), target)
+        yield
     except Exception as error:
-        if not (is_conflict(error) or isinstance(error, FileNotFoundError)):
+        if not (is_conflict(error) or isinstance(error, missing)):
             raise
-    raise OSError(f"{source} was changed or deleted while it was copied")
-
-
-def _copied_by_s3(fs: Any, source: str, target: str, tag: str) -> str:
-    bucket, key, _ = fs.split_path(target)
-    done = fs.call_s3("copy_object", Bucket=bucket, Key=key, **source_of_s3(fs, source, tag))
-    return quoted((done.get("CopyObjectResult") or {}).get("ETag"))
+        name = f"{files.protocol}://{source.lstrip('/')}"
+        raise ConflictError(
+            f"{name} was changed or deleted while it was copied. Stop its writers, and run the same again."
+        ) from error
 
 
 def source_of_s3(fs: Any, source: str, tag: str) -> dict[str, Any]:
@@ -54,14 +72,16 @@ def source_of_s3(fs: Any, source: str, tag: str) -> dict[str, Any]:
     return {"CopySource": {"Bucket": bucket, "Key": key}, **given, **({"CopySourceIfMatch": tag} if tag else {})}
 
 
-def _copied_by_google(fs: Any, source: str, target: str, tag: str) -> str:
-    """Do so in as many requests as the store wants for a large object."""
+def _copied_by_s3(fs: Any, source: str, target: str, tag: str) -> str:
+    bucket, key, _ = fs.split_path(target)
+    done = fs.call_s3("copy_object", Bucket=bucket, Key=key, **source_of_s3(fs, source, tag))
+    return quoted(tag_of(done.get("CopyObjectResult") or {}))
+
+
+def _copied_by_google(fs: Any, source: str, target: str, more: dict[str, str]) -> dict[str, Any]:
     (bucket, key, _), (old_bucket, old_key, _) = fs.split_path(target), fs.split_path(source)
-    more: dict[str, str] = {"sourceGeneration": tag} if tag.isdecimal() else {}
-    done: dict[str, Any] = {}
-    while not done.get("done"):
-        words = "b/{}/o/{}/rewriteTo/b/{}/o/{}"
-        headers = {"Content-Type": "application/json"}
-        done = fs.call("POST", words, old_bucket, old_key, bucket, key, headers=headers, json_out=True, **more)
-        more["rewriteToken"] = str(done.get("rewriteToken") or "")
-    return str((done.get("resource") or {}).get("generation") or "")
+    headers, words = {"Content-Type": "application/json"}, "b/{}/o/{}/rewriteTo/b/{}/o/{}"
+    done: dict[str, Any] = fs.call("POST", words, old_bucket, old_key, bucket, key, headers=headers, json_out=True, **more)
+    if not (done.get("done") or done.get("rewriteToken")):
+        raise ConnectionError("the answer does not tell whether the copy is done, as if it came from somewhere else")
+    return done

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from wkdask.errors import StorageError
-from wkdask.storage.address import kind_of
+from wkdask.storage.copied_inside import copies_inside
 from wkdask.storage.location import Location, Stat
 
 COPY_BYTES = 256 << 20
@@ -66,18 +66,19 @@ def copy_file(
             if len(data) < stop - start:
                 raise StorageError(f"{source} ends before byte {stop}: it was changed meanwhile. Copy it again.")
             out.write(data)
-        # else pieces of two files may be put together; what a store copies, it compares by itself
-        if (source.is_local or (stat.size > STORE_BYTES and not shared)) and source.stat() != stat:
+        # else pieces of two files may be put together; not all stores compare what they copy
+        again = source.stat() if source.is_local or stat.size > STORE_BYTES or (seen and not shared) else stat
+        if again is None or (again.size, again.stamp) != (stat.size, stat.stamp):
             raise StorageError(f"{source} was changed while it was copied. Copy it again.")
         out.seek(stat.size)
         return out.publish()
 
 
 def share_store(source: Location, target: Location) -> bool:
-    """Whether a store holds both, and may copy one to the other by itself."""
-    if kind_of(source.url) not in ("s3", "gcs") or target.is_local:
+    """Whether a store holds both, and copies one to the other by itself."""
+    if source.is_local or target.is_local:
         return False
-    return getattr(source.files()[0], "fs", None) is getattr(target.files()[0], "fs", None)
+    return copies_inside(target.files()[0], source.files()[0])
 
 
 def _pieces(source: Location, size: int, whole: bool) -> Iterator[tuple[int, int]]:

@@ -17,9 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from wkdask.storage.address import GCS, S3
+from wkdask.storage.address import S3
 from wkdask.storage.conditional import is_ours, quoted
-from wkdask.storage.copied_inside import MOST_AT_ONCE, copy_inside, source_of_s3
+from wkdask.storage.copied_inside import MOST_AT_ONCE, copies_inside, copy_inside, source_of_s3, unchanged
 from wkdask.storage.events import notify
 from wkdask.storage.location import WORK_FOLDER, Location, Stat
 from wkdask.storage.ranges import WORD
@@ -138,8 +138,7 @@ class RemoteWriter:
     def copy(self, source: Location, start: int, stop: int, seen: Stat | None = None) -> None:
         """Append a range of another object: inside the store, where both lie in the same."""
         files, path = source.files()
-        own = getattr(files, "fs", None) is self._files.fs and self._files.protocol in S3 | GCS
-        if own and stop > start:
+        if copies_inside(self._files, files) and stop > start:
             at = self._spool.tell()
             self._pieces.append(Piece(at, stop - start, path, start, seen))
             self.seek(at + stop - start)
@@ -161,7 +160,10 @@ class RemoteWriter:
             self._files.persistently(lambda: self._stream(size), self._path)
             tag = ""
         notify("publish", f"{self._files.protocol}://{self._path.lstrip('/')}")
-        return Stat(size, 0, tag) if tag else self._files.stat(self._path) or Stat(size, 0)  # some answers tell none
+        stat = Stat(size, 0, tag) if tag else self._files.stat(self._path)  # as some answers tell none
+        if stat is None:
+            raise OSError("it is not there although the store has taken it")
+        return stat
 
     def _whole_source(self, size: int) -> Piece | None:
         """Return the object that the new one is all of, where the store copies it by one request."""
@@ -227,9 +229,10 @@ class RemoteWriter:
         shift = piece.start - piece.at
         where = source_of_s3(files.fs, piece.path, piece.seen.tag if piece.seen else "")
         where["CopySourceRange"] = f"bytes={part.start + shift}-{part.stop + shift - 1}"
-        copied = files.persistently(
-            lambda: files.fs.call_s3("upload_part_copy", **target, **where, PartNumber=number), self._path
-        )
+        with unchanged(files, piece.path):
+            copied = files.persistently(
+                lambda: files.fs.call_s3("upload_part_copy", **target, **where, PartNumber=number), self._path
+            )
         return str(copied["CopyPartResult"]["ETag"])
 
     def _complete(self, target: dict[str, Any], tags: list[dict[str, Any]], word: str) -> str:
