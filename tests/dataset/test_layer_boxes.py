@@ -59,7 +59,7 @@ def test_shrinking_touches_nothing_beyond_the_box_that_was(tmp_path, monkeypatch
     """Files of WKW reach far beyond it."""
     box = wk.BoundingBox((0, 0, 0), (EDGE,) * 3)
     layer = wk.Dataset(tmp_path / "ds", (1, 1, 1)).add_layer("em", "color", data_format="wkw", bounding_box=box)
-    mag = layer.add_mag(1, chunk_shape=8, shard_shape=1024)
+    mag = layer.add_mag(1, chunk_shape=32, shard_shape=1024)
     mag.write(volume())
     written = []
     handle = type(mag.array.handle)
