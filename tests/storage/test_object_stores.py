@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -416,12 +417,14 @@ def test_the_limit_is_that_of_a_store_not_of_each_request(place: Location, proxy
             assert len(proxy.seen) <= before + 2  # what the client below asks at once for one reading
         proxy.faults = []
         assert (place / "a").stat() is None  # the store answers again
+    monkeypatch.setattr(retries, "LONGEST_PAUSE", 0.05)
     with dask.config.set({"wkdask.storage.retry-seconds": 3}):  # long enough for some, however busy the machine is
         proxy.faults = [Fault(status=503)]
         before = len(proxy.seen)
         with pytest.raises(StorageError):
             (place / "a").read_bytes()
         assert len(proxy.seen) > before + 2
+        time.sleep(0.1)  # what was left of the limit
         monkeypatch.setattr(retries, "FORGOTTEN_SECONDS", 0.0)  # as if it had been long ago
         before = len(proxy.seen)
         with pytest.raises(StorageError):
